@@ -1,0 +1,52 @@
+"""A toolset as text: what the cloud LM reads once, and what the prompted baseline resends on every call."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from agent_specializer.specs import ToolSpec, Toolset
+
+
+def describe_tool(tool: ToolSpec) -> str:
+    """One tool in one paragraph: ``name: description`` and its parameters with their JSON Schemas, compactly."""
+    return f"{tool.name}: {_one_line(tool.description) or 'no description'}\n  parameters: {_parameters(tool.parameters)}"
+
+
+def describe_toolset(toolset: Toolset) -> str:
+    """The task description: role, tool definitions, output format (LoRA-Gen, section 3.1). Tools sorted by name."""
+    tools = "\n".join(f"- {describe_tool(tool)}" for tool in toolset.tools)
+    role = toolset.instructions.strip() or "You are an assistant that answers requests by calling tools."
+    return (
+        f"{role}\nTools:\n{tools}\n"
+        "Reply with `Call: NAME` and the arguments as JSON on the next line, one call after another; "
+        "then `Call: none` when no (further) tool is needed.\n"
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _parameters(schema: dict[str, Any]) -> str:
+    properties = schema.get("properties") or {}
+    if not properties:
+        return "none"
+    required = set(schema.get("required") or ())
+    return "; ".join(
+        f"{name}{'' if name in required else '?'} {_type(sub if isinstance(sub, dict) else {})}"
+        for name, sub in properties.items()
+    )
+
+
+def _type(schema: dict[str, Any]) -> str:
+    """`(type) description` for simple parameters; nested ones keep their whole schema."""
+    text = _one_line(str(schema.get("description", "")))
+    rest = {key: value for key, value in schema.items() if key not in {"description", "title", "default", "examples"}}
+    if set(rest) <= {"type"} and isinstance(rest.get("type", "any"), str):
+        kind = rest.get("type", "any")
+    elif set(rest) <= {"type", "enum"}:
+        kind = "one of " + ", ".join(json.dumps(value, ensure_ascii=False) for value in rest["enum"])
+    else:
+        kind = json.dumps(rest, ensure_ascii=False, separators=(",", ":"))
+    return f"({kind}) {text}".rstrip()
