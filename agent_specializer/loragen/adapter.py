@@ -1,0 +1,91 @@
+"""An adapter is its gates: what the generator makes of one toolset, some kilobytes, and all that is stored of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from agent_specializer.errors import AdapterError
+
+FORMAT = "agent-specializer-adapter-1"
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """Gates, and what the adapter says of each tool.
+
+    Attributes:
+        gates: (layers, experts) float32, K non-zeros per layer that sum to 1.
+        names: the tools, in the order of `keys`.
+        keys: (tools + 1, key_dim) float32, one generated key per tool, the last for answering in words; (0, 0) where
+            the generator makes none.
+        toolset: fingerprint of the toolset; generator: fingerprint of the generator.
+        priors: (tools + 1,) float32, log-probability of each name after an empty request, in nats; None until an edge
+            model has measured them.
+    """
+
+    gates: Tensor
+    names: tuple[str, ...]
+    keys: Tensor
+    toolset: str
+    generator: str
+    priors: Tensor | None = None
+
+    def with_priors(self, priors: Tensor) -> Adapter:
+        return replace(self, priors=priors.detach().float().cpu())
+
+    def to_bytes(self) -> bytes:
+        """safetensors bytes: what the store keeps. Keys in float16 (they are unit vectors), the rest in float32."""
+        tensors = {"gates": self.gates.float().contiguous(), "keys": self.keys.half().contiguous()}
+        if self.priors is not None:
+            tensors["priors"] = self.priors.float().contiguous()
+        names = json.dumps(self.names, ensure_ascii=False)
+        return save(
+            tensors,
+            metadata={"format": FORMAT, "names": names, "toolset": self.toolset, "generator": self.generator},
+        )
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Adapter:
+        """The adapter in `data`; AdapterError when the bytes are damaged."""
+        try:
+            tensors = load(data)
+            meta = _metadata(data)
+            return Adapter(
+                gates=tensors["gates"],
+                names=tuple(json.loads(meta["names"])),
+                keys=tensors["keys"].float(),
+                toolset=meta["toolset"],
+                generator=meta["generator"],
+                priors=tensors.get("priors"),
+            )
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise AdapterError(
+                f"the stored adapter is damaged ({error})",
+                hint="evict it from the cache and specialise again",
+            ) from error
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held per toolset: gates, keys and priors as stored."""
+        return len(self.to_bytes())
+
+    def same_as(self, other: Adapter, *, tolerance: float = 2e-3) -> bool:
+        """Whether both say the same, up to the rounding of storage."""
+        return (
+            self.names == other.names
+            and torch.allclose(self.gates, other.gates, atol=tolerance)
+            and self.keys.shape == other.keys.shape
+            and torch.allclose(self.keys, other.keys, atol=tolerance)
+        )
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    size = int.from_bytes(data[:8], "little")
+    header: dict[str, str] = json.loads(data[8 : 8 + size])["__metadata__"]  # type: ignore[index]
+    return header

@@ -1,0 +1,152 @@
+"""The generator: task description -> meta states -> router -> gates, and a key per tool. This is the adapter."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from agent_specializer.describe import describe_toolset
+from agent_specializer.loragen.adapter import Adapter
+from agent_specializer.loragen.cloud import CloudReader, tokenize
+from agent_specializer.loragen.experts import ExpertPool
+from agent_specializer.loragen.models import ModelShape
+from agent_specializer.loragen.router import Router
+from agent_specializer.loragen.toolkeys import ChoiceHead, ToolKeys, feature_size, tool_features
+from agent_specializer.specs import ToolSpec, Toolset, canonical_json
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """What a generator is. `routed` False makes the baseline: one LoRA for all toolsets, nothing read, no keys."""
+
+    cloud: ModelShape
+    edge: ModelShape
+    experts: int = 8
+    top_k: int = 2
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.05
+    router_width: int = 64
+    cloud_lora_rank: int = 8
+    key_dim: int = 256
+    key_width: int = 512
+    routed: bool = True
+    tools_in_prompt: bool = False
+    """Whether the edge reads the tool definitions: only in the `prompted_lora` baseline."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.top_k <= self.experts:
+            raise ValueError(f"top_k must be between 1 and experts = {self.experts}, got {self.top_k}")
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> GeneratorConfig:
+        return GeneratorConfig(
+            **{**data, "cloud": ModelShape(**data["cloud"]), "edge": ModelShape(**data["edge"])}
+        )
+
+
+class Generator(nn.Module):
+    """The trained parts. The cloud model itself is no part of it and is never changed."""
+
+    def __init__(self, config: GeneratorConfig, cloud: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__()
+        self.config = config
+        # In a list, so that the frozen model is not a submodule: not trained, not saved, not moved.
+        self._cloud, self.tokenizer = [cloud], tokenizer
+        key_dim = config.key_dim if config.routed else 0
+        self.pool = ExpertPool(
+            config.edge, experts=config.experts, rank=config.rank, alpha=config.alpha, dropout=config.dropout
+        )
+        self.head = ChoiceHead(config.edge.hidden, key_dim)
+        if config.routed:
+            self.reader = CloudReader(
+                config.cloud, cloud, meta_tokens=config.edge.layers, lora_rank=config.cloud_lora_rank
+            )
+            self.router = Router(
+                layers=config.edge.layers,
+                hidden=config.cloud.hidden,
+                width=config.router_width,
+                experts=config.experts,
+                top_k=config.top_k,
+            )
+        if key_dim:
+            self.keys = ToolKeys(feature_size(config.cloud), width=config.key_width, key_dim=key_dim)
+        self._features: dict[str, Tensor] = {}
+        self._fingerprint: str | None = None
+
+    @property
+    def cloud(self) -> nn.Module:
+        return self._cloud[0]
+
+    def train(self, mode: bool = True) -> Generator:
+        self._fingerprint = None  # the weights are about to change
+        super().train(mode)
+        return self
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the configuration and of every tensor as saved: half of the adapter cache's key."""
+        if self._fingerprint is None:
+            digest = hashlib.sha256(canonical_json(self.config.to_dict()).encode())
+            for name, tensor in sorted(self.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(
+                    tensor.detach().to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy().tobytes()
+                )
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def features(self, tools: tuple[ToolSpec, ...]) -> Tensor:
+        """Cloud features of `tools`, (tools, features), computed once per tool and kept."""
+        missing = [tool for tool in tools if tool.fingerprint not in self._features]
+        for tool, row in zip(missing, tool_features(self.cloud, self.tokenizer, missing), strict=True):
+            self._features[tool.fingerprint] = row
+        if not tools:
+            return torch.zeros(1, feature_size(self.config.cloud))  # no tools: only the key for words is used
+        return torch.stack([self._features[tool.fingerprint] for tool in tools])
+
+    @torch.no_grad()
+    def gates(self, toolset: Toolset) -> tuple[Tensor, int]:
+        """Gates (layers, experts) of `toolset` and its description's length in tokens: one forward pass."""
+        device = next(self.cloud.parameters()).device
+        ids = tokenize(self.tokenizer, describe_toolset(toolset), device)
+        if not self.config.routed:
+            return torch.full((self.config.edge.layers, self.config.experts), 1 / self.config.experts), len(
+                ids
+            )
+        states = self.reader.states(self.cloud, ids)
+        return self.router(states[None])[0].cpu(), len(ids)
+
+    @torch.no_grad()
+    def tool_keys(self, toolset: Toolset) -> Tensor:
+        """Keys (tools + 1, key_dim), in the order of the toolset's tools; (0, 0) where there are none."""
+        if not self.config.routed or not self.config.key_dim:
+            return torch.empty(0, 0)
+        device = self.keys.words.weight.device
+        keys: Tensor = self.keys(self.features(toolset.tools).to(device)).cpu()
+        return keys[-1:] if not toolset.tools else keys
+
+    def generate(self, toolset: Toolset) -> Adapter:
+        """The adapter of `toolset`, without priors. Puts the generator into eval mode: deterministic."""
+        if self.training:
+            self.eval()
+        gates, _ = self.gates(toolset)
+        return self.assemble(toolset, gates, self.tool_keys(toolset))
+
+    def assemble(self, toolset: Toolset, gates: Tensor, keys: Tensor) -> Adapter:
+        """The adapter made of parts that were computed one by one."""
+        return Adapter(
+            gates=gates.float(),
+            names=toolset.names,
+            keys=keys.float(),
+            toolset=toolset.fingerprint,
+            generator=self.fingerprint,
+        )

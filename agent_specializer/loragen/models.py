@@ -1,0 +1,91 @@
+"""What LoRA-Gen needs to know of a Hugging Face causal LM: its gated MLPs, its shape, its identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from agent_specializer.errors import CheckpointError
+
+LINEARS = ("gate_proj", "up_proj", "down_proj")
+"""The linears of a gated MLP that carry experts (LoRA-Gen, section 3.2)."""
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Which model a part of the generator was trained for.
+
+    `digest` samples every parameter, so that two models of one architecture with other weights differ.
+    """
+
+    architecture: str
+    layers: int
+    hidden: int
+    ffn: int
+    vocabulary: int
+    digest: str
+
+    def to_dict(self) -> dict[str, str | int]:
+        return asdict(self)
+
+
+def decoder(model: nn.Module) -> nn.Module:
+    """The stack of layers below the head, whose output is the last hidden state after the final norm."""
+    inner = getattr(model, "model", None)
+    if inner is None or not gated_mlps(inner):
+        raise CheckpointError(
+            f"{type(model).__name__} is not a causal LM with gated MLPs",
+            hint=f"use a model whose layers have an mlp with {', '.join(LINEARS)} (Gemma, Llama, Qwen, Mistral ...)",
+        )
+    return inner
+
+
+def gated_mlps(model: nn.Module) -> list[nn.Module]:
+    """The gated MLPs of `model`, in the order of its layers."""
+    return [
+        module
+        for module in model.modules()
+        if all(isinstance(getattr(module, n, None), nn.Linear) for n in LINEARS)
+    ]
+
+
+def head_weight(model: nn.Module) -> Tensor:
+    """The output embeddings, (vocabulary, hidden)."""
+    weight: Tensor = model.get_output_embeddings().weight  # type: ignore[operator]
+    return weight
+
+
+def logits(model: nn.Module, states: Tensor, tokens: Tensor | None = None) -> Tensor:
+    """Logits in float32 of `states` (..., hidden) for the rows `tokens` of the head, or for all of them."""
+    weight = head_weight(model)
+    if tokens is not None:
+        weight = weight[tokens]
+    out = nn.functional.linear(states.to(weight.dtype), weight).float()
+    cap = getattr(model.config, "final_logit_softcapping", None)  # Gemma 2
+    return torch.tanh(out / cap) * cap if cap else out
+
+
+def shape_of(model: nn.Module) -> ModelShape:
+    """Shape and identity of `model`; reads 16 numbers of every parameter (milliseconds)."""
+    mlps = gated_mlps(decoder(model))
+    first: nn.Linear = mlps[0].gate_proj  # type: ignore[assignment]
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        flat = parameter.detach().reshape(-1)
+        step = max(1, flat.numel() // 16)
+        digest.update(name.encode())
+        digest.update(
+            json.dumps([round(x, 5) for x in flat[::step][:16].to(torch.bfloat16).float().tolist()]).encode()
+        )
+    return ModelShape(
+        architecture=type(model).__name__,
+        layers=len(mlps),
+        hidden=first.in_features,
+        ffn=first.out_features,
+        vocabulary=head_weight(model).shape[0],
+        digest=digest.hexdigest()[:16],
+    )
