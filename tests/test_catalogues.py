@@ -1,4 +1,4 @@
-"""The shipped catalogues keep what the demo and the benchmarks rely on: valid, varied, fair, and never ambiguous."""
+"""The shipped catalogues keep what the demo and the benchmarks rely on: valid, varied and fair."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FORMATS = {"date", "email", "ipv4", "uuid"}
 
 
 def violations(schema: Any, definitions: dict[str, Any], where: str = "") -> list[str]:
-    """What the strict rules forbid in `schema`: keywords that decoding might not enforce, open or empty types."""
+    """What the strict rules forbid in `schema`: what decoding might not enforce, open objects, no type."""
     if not isinstance(schema, dict):
         return [f"{where}: not a schema"]
     keys = set(schema) - ANNOTATIONS
@@ -69,7 +69,7 @@ def violations(schema: Any, definitions: dict[str, Any], where: str = "") -> lis
 
 
 def right_calls(example: ExampleRequest) -> list[tuple[str, dict[str, Any]]]:
-    """The gold calls, and each of them again with one argument replaced by, or extended with, an accepted value."""
+    """The gold calls, and each again for every accepted value, with that value put in."""
     found = [(call.name, call.arguments) for call in example.calls]
     for call, entry in zip(example.calls, example.accepted or (), strict=False):
         for argument, values in entry[call.name].items():
@@ -96,7 +96,7 @@ def test_sizes_and_name_styles_vary() -> None:
 
 @each
 def test_counts(catalogue: Catalogue) -> None:
-    """5 to 30 tools, 12 to 14 requests, one in six without a call, two or more with two calls, half the tools used."""
+    """Sizes, enough requests without a call and with two calls, and at least half of the tools used."""
     assert 5 <= len(catalogue.tools) <= 30
     assert 12 <= len(catalogue.requests) <= 14
     calls = [len(example.calls) for example in catalogue.requests]
@@ -169,10 +169,6 @@ def test_gold_calls_and_accepted_values_are_valid(catalogue: Catalogue) -> None:
             schema = catalogue.toolset.tool(name).parameters
             validator = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
             assert not list(validator.iter_errors(arguments)), (name, arguments)
-            order = list(schema["properties"])
-            assert list(arguments) == sorted(arguments, key=order.index) or example.accepted, (
-                "decoded in this order"
-            )
 
 
 @each
@@ -183,6 +179,7 @@ def test_the_grammar_can_write_every_gold_call(catalogue: Catalogue) -> None:
     for example in catalogue.requests:
         for call in example.calls:
             schema = catalogue.toolset.tool(call.name).parameters
+            assert list(call.arguments) == [key for key in schema["properties"] if key in call.arguments]
             matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_json_schema(schema, defaults=layout))
             tokens = tokenizer.tokenize_str(json.dumps(call.arguments, ensure_ascii=False))
             assert matcher.try_consume_tokens(tokens) == len(tokens), (call, matcher.get_error())
@@ -191,7 +188,7 @@ def test_the_grammar_can_write_every_gold_call(catalogue: Catalogue) -> None:
 
 @each
 def test_free_text_values_are_spans_of_the_request(catalogue: Catalogue) -> None:
-    """Exact match is only fair for values that the user said: numbers, and strings that are not from an enum."""
+    """Exact match is only fair when the user said the value; those of an enum are implied."""
     for example in catalogue.requests:
         said = example.request.casefold()
         for call in example.calls:
