@@ -1,7 +1,8 @@
 """The catalogues shipped with the product: realistic agents with their tools and example requests.
 
 One JSON file is one agent. The tool names of all catalogues differ, so that any number of them can be
-registered in one home. The requests were written for this purpose; they are test data, and training must not read them.
+registered in one home. The requests were written for this purpose; they are test data, and training must
+not read them.
 """
 
 from __future__ import annotations
