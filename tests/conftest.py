@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 # Merged tokens of the tiny tokenizer: enough that words are neither single letters nor single tokens.
-# fmt: off
 _MERGED_WORDS = (
     "Call:",
     "User:",
