@@ -1,0 +1,1 @@
+"""The database's history (Alembic). Beside the package `agent_specializer`, in a checkout and in a wheel."""
