@@ -1,8 +1,8 @@
 """Packaged weights, converted once: GGUF to a folder of safetensors in bf16, under the home.
 
 A conversion happens in a temporary folder beside its target and becomes visible by one rename, so the target
-is always whole. Only the holder of the model's lock converts; a process that is killed frees the lock, and the
-next one removes what it left.
+is always whole. Only the holder of the model's lock converts; a process that is killed frees the lock, and
+the next one removes what it left.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent_specializer.bundles.gguf_reader import quick_gguf_reader
+from agent_specializer.bundles.gguf_reader import gguf_shortcuts
 from agent_specializer.bundles.manifest import Damaged, check_fully, check_quickly, flush, write_manifest
 from agent_specializer.bundles.packages import PACKAGES, GgufPackage, require_disk
+from agent_specializer.bundles.tokenizer import save_plain_tokenizer
 from agent_specializer.errors import WeightsError
 from agent_specializer.progress import Progress, silent, span
 
@@ -63,7 +64,7 @@ def verify_weights(bundle: Bundle, home: Path, progress: Progress = silent) -> t
     converted yet have nothing to verify: they are left out.
 
     Raises:
-        WeightsError: a file differs from what was converted; the model is removed, the next load converts anew.
+        WeightsError: a file differs from what was converted; it is removed, and the next load converts anew.
     """
     verified = []
     for name in dict.fromkeys(s.name for s in (bundle.cloud, bundle.edge) if s.kind == "package"):
@@ -126,13 +127,14 @@ def convert_gguf(gguf: Path, folder: Path, name: str, progress: Progress = silen
     """
     progress("loading torch and transformers", 0.0)
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedTokenizerFast
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     from agent_specializer.bundles.load import quiet_transformers
 
-    with quiet_transformers(), quick_gguf_reader():
+    message = f"converting the weights of {name}, once"
+    with quiet_transformers(), gguf_shortcuts(lambda part: progress(message, 0.2 + 0.4 * part)):
         try:
-            progress(f"converting the weights of {name}, once (about 20 seconds)", 0.1)
+            progress(message, 0.1)
             model = AutoModelForCausalLM.from_pretrained(
                 str(gguf.parent),
                 gguf_file=gguf.name,
@@ -148,17 +150,7 @@ def convert_gguf(gguf: Path, folder: Path, name: str, progress: Progress = silen
             ) from error
         progress(f"writing {name}", 0.9)
         model.save_pretrained(folder)
-        # As a plain fast tokenizer: the model's own class takes three times as long to load for the same tokens.
-        plain = PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer.backend_tokenizer,
-            clean_up_tokenization_spaces=False,
-            **{
-                key: str(value)
-                for key, value in tokenizer.special_tokens_map.items()
-                if isinstance(value, str)
-            },
-        )
-        plain.save_pretrained(folder)
+        save_plain_tokenizer(tokenizer, folder)
 
 
 def _leftover_prefix(target: Path) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from agent_specializer.bundles.convert import ensure_converted
 from agent_specializer.bundles.packages import PACKAGES
 from agent_specializer.bundles.sources import Bundle, ModelSource
+from agent_specializer.bundles.tokenizer import load_plain_tokenizer
 from agent_specializer.errors import ConfigError, WeightsError
 from agent_specializer.progress import Progress, silent, span
 
@@ -25,8 +26,8 @@ Dtype = Literal["bfloat16", "float16", "float32"]
 class LoadedBundle:
     """Models in eval mode, without gradients, on one device.
 
-    Where the bundle names one source twice, `edge is cloud` and `edge_tokenizer is cloud_tokenizer`: who merges
-    an adapter into the edge changes the cloud with it, and has to restore the base before the cloud reads.
+    Where the bundle names one source twice, `edge is cloud` and `edge_tokenizer is cloud_tokenizer`: merging
+    an adapter into the edge changes the cloud with it, so the base has to be restored before the cloud reads.
     """
 
     bundle: Bundle
@@ -99,7 +100,7 @@ def _load(
     progress(f"loading {source.name}", 0.95)
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     at = _device(device)
     options = {"revision": source.revision} if source.kind == "hub" else {"local_files_only": True}
@@ -109,8 +110,10 @@ def _load(
                 where, dtype=getattr(torch, dtype), output_loading_info=True, **options
             )
             model, report = loaded
-            tokenizer_class: Any = PreTrainedTokenizerFast if source.kind == "package" else AutoTokenizer
-            tokenizer = tokenizer_class.from_pretrained(where, **options)
+            if source.kind == "package":
+                tokenizer: Any = load_plain_tokenizer(Path(where))
+            else:
+                tokenizer = AutoTokenizer.from_pretrained(where, **options)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise WeightsError(
                 f"{source.key} cannot be loaded: {_first_line(error)}", hint=_hint(source)
