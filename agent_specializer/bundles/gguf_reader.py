@@ -11,6 +11,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -83,9 +84,12 @@ def gguf_shortcuts(on_fraction: Callable[[float], None] = lambda fraction: None)
             on_fraction(i / len(tensors))
             yield tensor
 
+    # transformers asks for the same map of tensor names once per module of the model.
+    name_map = cache(gguf.get_tensor_name_map)
     with (
         _SUBSTITUTION,
         patch.object(gguf, "GGUFReader", once),
+        patch.object(gguf, "get_tensor_name_map", name_map),
         patch.object(transformers_gguf, "tqdm", report),
     ):
         yield
