@@ -1,8 +1,9 @@
 """When a call that was made is the call that should have been made.
 
-Strings are casefolded and stripped, ints equal floats (but never booleans), lists compare in order, objects by key. Every
-argument of the gold call must be there with its value or one of the accepted ones. An argument that the gold call does
-not have must be absent, or have an accepted value where the example lists some for it. The order of calls does not matter.
+Strings are casefolded and stripped, ints equal floats (but never booleans), lists compare in order, objects
+by key. Every argument of the gold call must be there with its value or one of the accepted ones. An argument
+that the gold call does not have must be absent, or have an accepted value where the example lists some for
+it. The order of calls does not matter.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from agent_specializer.messages import Call
 
 
 def same_call(call: Call, gold: Call, accepted: Mapping[str, Any] | None = None) -> bool:
-    """Whether `call` is `gold`; `accepted` is ``{tool name: {argument: [right values]}}``, as in example files."""
+    """Whether `call` is `gold`; `accepted` is ``{tool name: {argument: [right values]}}``, as in files."""
     if call.name != gold.name:
         return False
     right: Mapping[str, Any] = (accepted or {}).get(gold.name) or {}
@@ -32,7 +33,7 @@ def same_call(call: Call, gold: Call, accepted: Mapping[str, Any] | None = None)
 def same_calls(
     calls: Sequence[Call], gold: Sequence[Call], accepted: Sequence[Mapping[str, Any]] = ()
 ) -> bool:
-    """Whether `calls` and `gold` pair off one to one, in any order; `accepted` has one entry per gold call, or none."""
+    """Whether `calls` and `gold` pair off in any order; `accepted` has one entry per gold call, or none."""
     if len(calls) != len(gold):
         return False
     if not gold:
@@ -44,7 +45,7 @@ def same_calls(
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import maximum_bipartite_matching
 
-    # A matching rather than a walk: with accepted values one call may fit two gold calls, another only one of them.
+    # A matching rather than a walk: with accepted values one call may fit two gold calls, another only one.
     return bool((maximum_bipartite_matching(csr_array(pairs), perm_type="column") >= 0).all())
 
 

@@ -1,0 +1,217 @@
+"""`bench accuracy`: the same requests in several modes over one edge model, with intervals and paired
+differences.
+
+Modes run one after another, each over all groups, so that a group's adapter is merged once per mode. Nothing
+is written before everything is measured: an interrupted run leaves no report, and an earlier one as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent_specializer.errors import ConfigError, DecodeError, SchemaNotSupported
+from agent_specializer.evaluation.calibration import calibration
+from agent_specializer.evaluation.machine import machine, versions
+from agent_specializer.evaluation.metrics import Outcome, failed, judge, paired, summary
+from agent_specializer.evaluation.modes import Seat, Workbench, check_modes
+from agent_specializer.evaluation.tasks import Group, Item, load_groups
+from agent_specializer.examples import read_toolsets
+from agent_specializer.examples.compose import Distractors, Names
+from agent_specializer.progress import Progress, silent
+from agent_specializer.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from agent_specializer.bundles import LoadedBundle
+    from agent_specializer.edge.options import ReplyOptions
+    from agent_specializer.messages import Reply
+    from agent_specializer.specs import Toolset
+
+MAX_TOKENS = 200
+"""Tokens of one reply's arguments together: the longest gold calls of public sets take about 150."""
+
+
+def run_accuracy(
+    *,
+    toolsets: Path,
+    examples: Path,
+    modes: Sequence[str],
+    tools: int,
+    distractors: Distractors = "random",
+    names: Names = "kept",
+    limit: int | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    checkpoint: Path | None = None,
+    baselines: dict[str, Path] | None = None,
+    calls: bool = True,
+    settings: Settings | None = None,
+    models: LoadedBundle | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Measure `modes` on the examples of two files; the report, also written to `out`.
+
+    Beside `out`, e.g. ``R.json``, lies ``R.items.jsonl``: one line per item and mode with the calls made and
+    the scores of all choices, for looking into failures and for calibration.
+
+    Args:
+        tools: tools per toolset, N; limit: examples, None for all.
+        checkpoint: folder of another generator than the bundle's; baselines: folders of the baselines' by
+            mode.
+        calls: False decides on the tool only, several times faster: one call, no arguments, no `call_exact`.
+        models: loaded already; None loads the bundle that `settings` names.
+
+    Raises:
+        IntakeError: the example files; ConfigError: modes or numbers; CheckpointError: a mode lacks its
+            checkpoint.
+    """
+    chosen = check_modes(modes)
+    _check(tools=tools, distractors=distractors, names=names, limit=limit, out=out)
+    settings = settings or load_settings()
+    progress("reading the examples", None)
+    groups = load_groups(
+        toolsets, examples, tools=tools, distractors=distractors, names=names, limit=limit, seed=seed
+    )
+    if models is None:
+        from agent_specializer.bundles import bundle, load_models
+
+        models = load_models(bundle(settings.bundle), settings.home, progress, threads=settings.threads)
+    bench = Workbench(models, checkpoint=checkpoint, baselines=baselines)
+    bench.check(chosen)
+    outcomes: dict[str, list[Outcome]] = {}
+    rows: list[dict[str, Any]] = []
+    seconds: dict[str, float] = {}
+    items = sum(len(group.items) for group in groups)
+    spare = _spare(read_toolsets(toolsets).values(), groups)
+    for place, mode in enumerate(chosen):
+        start = time.perf_counter()
+        outcomes[mode] = []
+        seats = bench.seats(mode, groups, spare=spare, seed=seed)
+        for number, (group, seat) in enumerate(zip(groups, seats, strict=True)):
+            for item in group.items:
+                done = len(outcomes[mode])
+                progress(f"{mode} {done}/{items}", (place + done / items) / len(chosen))
+                outcome, row = _ask(seat, group, item, calls=calls)
+                outcomes[mode].append(outcome)
+                rows.append({"mode": mode, "group": number, **row})
+        seconds[mode] = time.perf_counter() - start
+    progress("computing intervals", 1.0)
+    sizes = [len(group.toolset.tools) for group in groups]
+    trained = [mode for mode in chosen if mode not in {"base", "prompted"}]
+    report = {
+        "modes": {mode: summary(outcomes[mode], arguments=calls, seed=seed) for mode in chosen},
+        "paired": paired(outcomes, "specialized", arguments=calls, seed=seed),
+        "calibration": {mode: calibration([r for r in rows if r["mode"] == mode]) for mode in chosen},
+        "settings": {
+            "toolsets": str(toolsets),
+            "examples": str(examples),
+            "modes": chosen,
+            "tools": tools,
+            "distractors": distractors,
+            "names": names,
+            "limit": limit,
+            "seed": seed,
+            "calls": calls,
+            "bundle": models.bundle.name,
+            "checkpoints": {mode: str(bench.folder(mode)) for mode in trained},
+            "generators": {mode: bench.generator(mode).fingerprint for mode in trained},
+            "groups": len(groups),
+            "tools_per_toolset": {"min": min(sizes), "mean": sum(sizes) / len(sizes), "max": max(sizes)},
+            "options": _options(calls).model_dump(),
+            "seconds": seconds,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": machine(),
+            "versions": versions(),
+        },
+    }
+    if out is not None:
+        write_lines(out.with_suffix(".items.jsonl"), rows)
+        write_json(out, report)
+    return report
+
+
+def item_row(group: Group, item: Item, outcome: Outcome, reply: Reply | None) -> dict[str, Any]:
+    """An item's line in the side file. `choices` are ``[name or null, score]``, best first."""
+    return {
+        "index": item.index,
+        "own": list(group.own),
+        "category": item.category,
+        "request": item.messages[-1].content if item.messages else "",
+        "gold_names": sorted({call.name for call in item.calls}),
+        "gold": [call.model_dump() for call in item.calls],
+        "made": [call.model_dump() for call in reply.calls] if reply else [],
+        "confidence": reply.confidence if reply else 0.0,
+        "choices": [[choice.name, choice.score] for choice in reply.choices] if reply else [],
+        **{
+            key: value
+            for key, value in outcome.to_dict().items()
+            if key not in {"index", "made", "has_calls"}
+        },
+    }
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` to `path`, whole or not at all."""
+    _write(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_lines(path: Path, rows: Iterable[Any]) -> None:
+    """Write one JSON document per line to `path`, whole or not at all."""
+    _write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _ask(seat: Seat, group: Group, item: Item, *, calls: bool) -> tuple[Outcome, dict[str, Any]]:
+    try:
+        reply = seat.engine.reply(
+            item.messages,
+            group.toolset,
+            adapter=seat.adapter,
+            tools_in_prompt=seat.tools_in_prompt,
+            options=_options(calls),
+        )
+    except (DecodeError, SchemaNotSupported) as error:
+        outcome = failed(item, error)
+        return outcome, item_row(group, item, outcome, None)
+    outcome = judge(item, group.toolset, reply)
+    return outcome, item_row(group, item, outcome, reply)
+
+
+def _options(calls: bool) -> ReplyOptions:
+    from agent_specializer.edge.options import ReplyOptions
+
+    return ReplyOptions(max_tokens=MAX_TOKENS, keep_prefix=True)
+
+
+def _spare(toolsets: Iterable[Toolset], groups: Sequence[Group]) -> Toolset | None:
+    """A toolset of the file that no group was composed around, should a wrong adapter need one."""
+    used = {tool.name for group in groups for tool in group.toolset.tools}
+    return next((t for t in toolsets if t.tools and not used & set(t.names)), None)
+
+
+def _check(*, tools: int, distractors: str, names: str, limit: int | None, out: Path | None) -> None:
+    if tools < 1:
+        raise ConfigError(f"--tools {tools}: a toolset has at least one tool", hint="12 is usual")
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit {limit}: at least one example", hint="leave it out to use all examples")
+    if distractors not in ("random", "similar"):
+        raise ConfigError(f"there are no {distractors!r} distractors", hint="they are random or similar")
+    if names not in ("kept", "opaque"):
+        raise ConfigError(f"names cannot be {names!r}", hint="they are kept or opaque")
+    if out is not None and not out.absolute().parent.is_dir():
+        raise ConfigError(
+            f"there is no folder {str(out.absolute().parent)!r}", hint="make it, or write elsewhere"
+        )
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,220 @@
+"""The ways of asking that a benchmark compares, each as an engine, an adapter and what stands in the prompt.
+
+============== =============== ================= ======================================================
+mode           tools in prompt adapter           what it shows
+============== =============== ================= ======================================================
+base           no              none              what the names alone tell the model
+prompted       yes             none              what people do today
+specialized    no              the toolset's own ours
+wrong_adapter  no              another toolset's the control: an adapter that knows other tools
+shared_lora    no              one for all       the same training without any toolset
+prompted_lora  yes             one for all       the same training with the tools in the prompt
+============== =============== ================= ======================================================
+
+A wrong adapter has the gates of the next group whose tools have nothing to do with this one's, and this
+adapter's own keys in an order in which no tool has its own; the key for answering in words stays, the priors
+are measured anew.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from agent_specializer.errors import CheckpointError, ConfigError
+from agent_specializer.evaluation.tasks import Group, families
+
+if TYPE_CHECKING:
+    from agent_specializer.bundles import LoadedBundle
+    from agent_specializer.edge.engine import EdgeEngine
+    from agent_specializer.loragen import Adapter, Generator
+    from agent_specializer.specs import Toolset
+
+BenchMode = Literal["base", "prompted", "specialized", "wrong_adapter", "shared_lora", "prompted_lora"]
+MODES: tuple[BenchMode, ...] = get_args(BenchMode)
+WITH_TOOLS_IN_PROMPT = frozenset({"prompted", "prompted_lora"})
+BASELINES = frozenset({"shared_lora", "prompted_lora"})
+
+
+@dataclass(frozen=True)
+class Seat:
+    """How one group is asked in one mode."""
+
+    engine: EdgeEngine
+    adapter: Adapter | None
+    tools_in_prompt: bool
+
+
+def check_modes(modes: Sequence[str]) -> list[BenchMode]:
+    """`modes` without repetitions; ConfigError when one is unknown or there is none."""
+    unknown = [mode for mode in modes if mode not in MODES]
+    if unknown or not modes:
+        raise ConfigError(
+            f"there is no mode {', '.join(map(repr, unknown)) or '(none was given)'}",
+            hint=f"the modes are {', '.join(MODES)}",
+        )
+    return list(dict.fromkeys(mode for mode in MODES if mode in modes))
+
+
+class Workbench:
+    """One edge model and the generators that are compared on it. Every generator has an engine of its own
+    over the same model object, and only one of them is in use at a time: each `seats` ends with the pristine
+    base in place.
+
+    Args:
+        checkpoint: folder of the generator; None is the bundle's.
+        baselines: folders of the baselines' checkpoints by mode; those not given lie beside the bundle's
+            checkpoint, e.g. ``embedded-shared-lora``.
+    """
+
+    def __init__(
+        self,
+        models: LoadedBundle,
+        *,
+        checkpoint: Path | None = None,
+        baselines: dict[str, Path] | None = None,
+    ) -> None:
+        self.models = models
+        self.checkpoint = checkpoint or models.bundle.checkpoint
+        self._baselines = baselines or {}
+        self._generators: dict[Path, Generator] = {}
+        self._engines: dict[Path | None, EdgeEngine] = {}
+        self._adapters: dict[str, Adapter] = {}
+
+    def check(self, modes: Sequence[str]) -> None:
+        """CheckpointError, before anything slow starts, when a mode lacks its checkpoint."""
+        from agent_specializer.loragen.checkpoint import read_config
+
+        for mode in modes:
+            if mode in {"specialized", "wrong_adapter"} or mode in BASELINES:
+                config, _ = read_config(self.folder(mode))
+                if mode in BASELINES and (
+                    config.routed or config.tools_in_prompt != (mode == "prompted_lora")
+                ):
+                    raise CheckpointError(
+                        f"{self.folder(mode)} is no checkpoint for {mode!r}: routed {config.routed}, "
+                        f"tools_in_prompt {config.tools_in_prompt}",
+                        hint=f"train the baseline, or give the folder of its checkpoint for {mode!r}",
+                    )
+
+    def folder(self, mode: str) -> Path:
+        """Where the checkpoint of `mode` lies; CheckpointError where the bundle has none."""
+        named = self._baselines.get(mode)
+        beside = self.models.bundle.checkpoint or self.checkpoint
+        if mode in BASELINES and named is None and beside is not None:
+            named = beside.with_name(f"{beside.name}-{mode.replace('_', '-')}")
+        folder = named if mode in BASELINES else self.checkpoint
+        if folder is None:
+            raise CheckpointError(
+                f"mode {mode!r} needs a generator checkpoint, bundle {self.models.bundle.name!r} has none",
+                hint="train one with `agent-specializer train --data DIR --out DIR` and give its folder",
+            )
+        return folder
+
+    def generator(self, mode: str = "specialized") -> Generator:
+        """The generator of `mode`, loaded once. Raises CheckpointError."""
+        from agent_specializer.loragen import load_checkpoint
+
+        folder = self.folder(mode)
+        if folder not in self._generators:
+            with self.engine("base").exclusive():
+                self._generators[folder] = load_checkpoint(
+                    folder,
+                    cloud=self.models.cloud,
+                    edge=self.models.edge,
+                    tokenizer=self.models.cloud_tokenizer,
+                )
+        return self._generators[folder]
+
+    def engine(self, mode: str) -> EdgeEngine:
+        """The engine of `mode`. Modes without an adapter run on the bare model: no trained head weighs their
+        scores.
+        """
+        from agent_specializer.edge.engine import EdgeEngine
+
+        bare = mode in {"base", "prompted"}
+        folder = None if bare else self.folder(mode)
+        if folder not in self._engines:
+            model, tokenizer = self.models.edge, self.models.edge_tokenizer
+            if bare:
+                self._engines[None] = EdgeEngine(model, tokenizer, merged_budget_bytes=0)
+            else:
+                generator = self.generator(mode)
+                self._engines[folder] = EdgeEngine(model, tokenizer, pool=generator.pool, head=generator.head)
+        return self._engines[folder]
+
+    def adapter(self, toolset: Toolset, mode: str = "specialized") -> Adapter:
+        """The adapter of `toolset` with its priors, generated once per toolset and generator."""
+        generator, engine = self.generator(mode), self.engine(mode)
+        key = f"{toolset.fingerprint}/{generator.fingerprint}"
+        if key not in self._adapters:
+            with engine.exclusive():
+                adapter = generator.generate(toolset)
+            in_prompt = mode in WITH_TOOLS_IN_PROMPT
+            priors = engine.priors(toolset, adapter=adapter, tools_in_prompt=in_prompt)
+            self._adapters[key] = adapter.with_priors(priors)
+        return self._adapters[key]
+
+    def seats(
+        self, mode: BenchMode, groups: Sequence[Group], *, spare: Toolset | None = None, seed: int = 0
+    ) -> Iterator[Seat]:
+        """One seat per group, in order. `spare` gives the wrong gates where there is no other toolset."""
+        engine = self.engine(mode)
+        in_prompt = mode in WITH_TOOLS_IN_PROMPT
+        try:
+            for place, group in enumerate(groups):
+                if mode in {"base", "prompted"}:
+                    adapter = None
+                elif mode == "wrong_adapter":
+                    foreign = self.adapter(foreign_toolset(groups, place, spare))
+                    rng = random.Random(f"{seed}/{place}")
+                    wrong = wrong_adapter(self.adapter(group.toolset), foreign, rng)
+                    priors = engine.priors(group.toolset, adapter=wrong, tools_in_prompt=False)
+                    adapter = wrong.with_priors(priors)
+                else:
+                    adapter = self.adapter(group.toolset, mode)
+                yield Seat(engine, adapter, in_prompt)
+        finally:
+            with engine.exclusive():
+                pass  # leaves the pristine base for the next engine over the same model
+
+
+def foreign_toolset(groups: Sequence[Group], place: int, spare: Toolset | None = None) -> Toolset:
+    """The toolset of the next group that was composed around other services; else any other; else `spare`."""
+    here = groups[place]
+    own = set().union(*(families(toolset_id) for toolset_id in here.own))
+    after = [*groups[place + 1 :], *groups[:place]]
+    unlike = [g for g in after if not own & set().union(*(families(toolset_id) for toolset_id in g.own))]
+    for group in [*unlike, *after]:
+        if group.toolset.fingerprint != here.toolset.fingerprint:
+            return group.toolset
+    if spare is None or spare.fingerprint == here.toolset.fingerprint:
+        raise ConfigError(
+            "a wrong adapter needs another toolset, and these files have only one",
+            hint="leave out the mode 'wrong_adapter', or use a file with several toolsets",
+        )
+    return spare
+
+
+def wrong_adapter(own: Adapter, foreign: Adapter, rng: random.Random) -> Adapter:
+    """The gates of `foreign` with the keys of `own`, permuted so that no tool has its own. Without priors.
+
+    A single tool, which no permutation moves, gets a key of `foreign`.
+    """
+    keys = own.keys
+    tools = len(own.names)
+    if keys.numel() and tools > 1:
+        cycle = rng.sample(range(tools), tools)  # one cycle through all tools moves every one of them
+        source = list(range(tools + 1))
+        for here, there in zip(cycle, [*cycle[1:], cycle[0]], strict=True):
+            source[here] = there
+        keys = keys[source]
+    elif keys.numel() and tools == 1 and len(foreign.keys) > 1:
+        keys = keys.clone()
+        keys[0] = foreign.keys[0]
+    return replace(
+        own, gates=foreign.gates, keys=keys, generator=f"{own.generator}:wrong:{foreign.toolset}", priors=None
+    )
