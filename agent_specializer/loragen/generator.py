@@ -99,7 +99,13 @@ class Generator(nn.Module):
             for name, tensor in sorted(self.state_dict().items()):
                 digest.update(name.encode())
                 digest.update(
-                    tensor.detach().to("cpu", torch.bfloat16).contiguous().view(torch.uint8).numpy().tobytes()
+                    tensor.detach()
+                    .to("cpu", torch.bfloat16)
+                    .reshape(-1)  # a number alone has no bytes to view
+                    .contiguous()
+                    .view(torch.uint8)
+                    .numpy()
+                    .tobytes()
                 )
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
