@@ -161,7 +161,8 @@ class Adapters(Database):
                     why.append(f"agent {row.agent!r} was removed")
                 else:
                     if now.fingerprint != row.toolset_fp:
-                        why += _differences(session, row, now)
+                        unseen = ["fingerprints are computed in another way now"]
+                        why += _differences(session, row, now) or unseen
         if generator_fp is not None and generator_fp != row.generator_fp:
             why.append("another generator made it")
         return AdapterStatus("outdated" if why else "fresh", tuple(why))
@@ -234,7 +235,7 @@ def _value(row: Adapter, blob: bytes | None = None) -> AdapterRow:
 
 def _row(session: Session, fingerprint: str, *, blob: bool) -> AdapterRow | None:
     statement = select(Adapter, AdapterBlob.blob).join(AdapterBlob).where(Adapter.fingerprint == fingerprint)
-    found = session.execute(statement).tuples().first()
+    found = session.execute(statement).first()
     return None if found is None else _value(*found)
 
 

@@ -93,7 +93,7 @@ def _tool_names(session: Session, agent_ids: list[int]) -> dict[int, tuple[str, 
     statement = select(AgentTool.agent_id, Tool.name).join(Tool, Tool.id == AgentTool.tool_id)
     for batch in batches(agent_ids):
         rows = statement.where(AgentTool.agent_id.in_(batch)).order_by(AgentTool.agent_id, AgentTool.position)
-        for agent_id, name in session.execute(rows).tuples():
+        for agent_id, name in session.execute(rows):
             names[agent_id] = (*names.get(agent_id, ()), name)
     return names
 
@@ -102,7 +102,7 @@ def _save(session: Session, agent: AgentSpec) -> None:
     ids: dict[str, int] = {}
     for batch in batches(agent.tools):
         rows = session.execute(select(Tool.name, Tool.id).where(Tool.name.in_(batch)))
-        ids.update((name, tool_id) for name, tool_id in rows.tuples())
+        ids.update((name, tool_id) for name, tool_id in rows)
     if missing := [name for name in agent.tools if name not in ids]:
         raise unknown_tools(session, missing)
     now = utc_now()

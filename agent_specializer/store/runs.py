@@ -127,7 +127,7 @@ class Runs(Database):
         )
         statement = select(start, Run.mode, *columns).where(*_filters(agent, None, since))
         with self._reading() as session:
-            rows = session.execute(statement.group_by(start, Run.mode).order_by(start, Run.mode)).tuples()
+            rows = session.execute(statement.group_by(start, Run.mode).order_by(start, Run.mode))
             return [
                 RunStats(datetime.fromtimestamp(float(second), UTC), mode, *sums)  # type: ignore[arg-type]
                 for second, mode, *sums in rows

@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import (
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     Index,
     LargeBinary,
@@ -25,6 +26,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -85,7 +87,7 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {datetime: UtcDateTime, bytes: LongBlob}  # noqa: RUF012
+    type_annotation_map = {datetime: UtcDateTime, bytes: LongBlob, float: Double()}  # noqa: RUF012
 
 
 class ToolVersion(Base):
@@ -218,7 +220,7 @@ class Run(Base):
     seconds: Mapped[float]
     first_token_seconds: Mapped[float]
     confidence: Mapped[float]
-    decision: Mapped[str] = mapped_column(String(32), server_default="")
-    reason: Mapped[str] = mapped_column(String(500), server_default="")
+    decision: Mapped[str] = mapped_column(String(32), server_default=text("''"))
+    reason: Mapped[str] = mapped_column(String(500), server_default=text("''"))
     cache: Mapped[str | None] = mapped_column(String(8))
     saved_prompt_tokens: Mapped[int] = mapped_column(server_default="0")

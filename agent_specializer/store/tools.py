@@ -128,9 +128,7 @@ def version_rows(session: Session, condition: ColumnElement[bool]) -> list[ToolV
     statement = select(ToolVersion, adapters).where(condition)
     return [
         ToolVersionRow(spec_of(version), version.version, version.source, version.created_at, made or 0)
-        for version, made in session.execute(
-            statement.order_by(ToolVersion.name, ToolVersion.version)
-        ).tuples()
+        for version, made in session.execute(statement.order_by(ToolVersion.name, ToolVersion.version))
     ]
 
 
@@ -179,7 +177,7 @@ def _current(session: Session, names: Iterable[str]) -> dict[str, tuple[Tool, To
     return {
         tool.name: (tool, version)
         for batch in batches(names)
-        for tool, version in session.execute(statement.where(Tool.name.in_(batch))).tuples()
+        for tool, version in session.execute(statement.where(Tool.name.in_(batch)))
     }
 
 
@@ -222,7 +220,7 @@ def _new_versions(session: Session, specs: list[ToolSpec], source: str) -> dict[
             .where(ToolVersion.name.in_(batch), ToolVersion.version.is_not(None))
             .group_by(ToolVersion.name)
         )
-        highest.update((name, number or 0) for name, number in session.execute(numbered).tuples())
+        highest.update((name, number or 0) for name, number in session.execute(numbered))
         for version in session.scalars(
             select(ToolVersion).where(ToolVersion.name.in_(batch), ToolVersion.version.is_(None))
         ):

@@ -81,7 +81,7 @@ def upgrade() -> None:
         sa.Column("instructions", LONG_TEXT, nullable=False),
         sa.Column("bytes", sa.Integer, nullable=False),
         sa.Column("description_tokens", sa.Integer, nullable=False),
-        sa.Column("seconds", sa.Float, nullable=False),
+        sa.Column("seconds", sa.Double, nullable=False),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("last_used_at", TIME, nullable=False),
         sa.Column("hits", sa.Integer, nullable=False),
@@ -137,9 +137,9 @@ def upgrade() -> None:
         sa.Column("prompt_tokens", sa.Integer, nullable=False),
         sa.Column("tool_prompt_tokens", sa.Integer, nullable=False),
         sa.Column("completion_tokens", sa.Integer, nullable=False),
-        sa.Column("seconds", sa.Float, nullable=False),
-        sa.Column("first_token_seconds", sa.Float, nullable=False),
-        sa.Column("confidence", sa.Float, nullable=False),
+        sa.Column("seconds", sa.Double, nullable=False),
+        sa.Column("first_token_seconds", sa.Double, nullable=False),
+        sa.Column("confidence", sa.Double, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_runs"),
     )
     op.create_index("ix_runs_time", "runs", ["time"])
