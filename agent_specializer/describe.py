@@ -33,16 +33,23 @@ def _parameters(schema: dict[str, Any]) -> str:
     if not properties:
         return "none"
     required = set(schema.get("required") or ())
-    return "; ".join(
+    shared = schema.get("$defs") or schema.get("definitions")
+    where = f"; where {json.dumps(shared, ensure_ascii=False, separators=(',', ':'))}" if shared else ""
+    listed = "; ".join(
         f"{name}{'' if name in required else '?'} {_type(sub if isinstance(sub, dict) else {})}"
         for name, sub in properties.items()
     )
+    return listed + where
 
 
 def _type(schema: dict[str, Any]) -> str:
     """`(type) description` for simple parameters; nested ones keep their whole schema."""
     text = _one_line(str(schema.get("description", "")))
-    rest = {key: value for key, value in schema.items() if key not in {"description", "title", "default", "examples"}}
+    rest = {
+        key: value
+        for key, value in schema.items()
+        if key not in {"description", "title", "default", "examples"}
+    }
     if set(rest) <= {"type"} and isinstance(rest.get("type", "any"), str):
         kind = rest.get("type", "any")
     elif set(rest) <= {"type", "enum"}:

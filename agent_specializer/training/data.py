@@ -1,0 +1,191 @@
+"""What the generator is trained on: compositions of tools, and requests that are asked of them.
+
+A composition is one toolset: the own tools of a few examples, united with distractors (random or similar) and
+sometimes renamed to ``tool_01`` ... so that only descriptions tell tools apart. Every draw depends on the seed and a number
+alone, never on what was drawn before: a resumed run sees exactly what an unbroken one would have seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent_specializer.errors import IntakeError
+from agent_specializer.examples import Composer, Example, Renaming, opaque, read_examples, read_toolsets
+from agent_specializer.messages import Call, Message
+from agent_specializer.specs import ToolSpec, Toolset
+
+DEV_SHARE = 12
+"""One in so many families of toolsets is held out of training for the dev score."""
+OPAQUE_SHARE = 0.3
+SIMILAR_SHARE = 0.35
+FOREIGN_SHARE = 0.25
+"""Of compositions, how many draw their distractors from all files instead of their own."""
+MAX_TOOLS = 12
+MIN_TOOLS = 4
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A toolset and the examples that may be asked of it; `renaming` was already applied to the examples."""
+
+    toolset: Toolset
+    examples: tuple[Example, ...]
+
+
+@dataclass
+class Source:
+    """One example file with its toolsets. `choice_only`: the requests are made up, they say nothing of arguments."""
+
+    name: str
+    toolsets: dict[str, Toolset]
+    examples: list[Example]
+    choice_only: bool = False
+    by_toolset: dict[str, list[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        groups: dict[str, list[int]] = defaultdict(list)
+        for index, example in enumerate(self.examples):
+            groups[example.toolset_id].append(index)
+        self.by_toolset = dict(groups)
+        self.composer = Composer([self.toolsets[name] for name in groups])
+        # Between as many as there are and as varied as they are; made-up requests teach less than real ones.
+        self.weight = (len(self.examples) * len(self.composer.tools)) ** 0.25 * (0.3 if self.choice_only else 1.0)
+
+
+def read_sources(data: Path, *, exclude: Sequence[str] = ()) -> tuple[list[Source], list[Source]]:
+    """Training and dev sources of the folder `data`: ``X.toolsets.jsonl[.gz]`` with ``X.train.jsonl[.gz]``.
+
+    Toolset files with neither train nor test examples give made-up requests. Test files are never opened.
+
+    Raises:
+        IntakeError: no usable files, or a damaged one.
+    """
+    train: list[Source] = []
+    dev: list[Source] = []
+    for path in sorted([*data.glob("*.toolsets.jsonl"), *data.glob("*.toolsets.jsonl.gz")]):
+        name = path.name.split(".toolsets.")[0]
+        examples = next((p for p in (data / f"{name}.train.jsonl", data / f"{name}.train.jsonl.gz") if p.exists()), None)
+        if name in exclude or (examples is None and any(data.glob(f"{name}.test.jsonl*"))):
+            continue
+        toolsets = read_toolsets(path)
+        rows = read_examples(examples) if examples else _made_up(toolsets)
+        rows = [e for e in rows if e.toolset_id in toolsets and {c.name for c in e.calls} <= set(toolsets[e.toolset_id].names)]
+        held_out = {toolset_id for toolset_id in toolsets if examples and _is_dev(toolset_id)}
+        choice_only = examples is None
+        train.append(Source(name, toolsets, [e for e in rows if e.toolset_id not in held_out], choice_only))
+        if held_out:
+            dev.append(Source(name, toolsets, [e for e in rows if e.toolset_id in held_out], choice_only))
+    if not any(source.examples for source in train):
+        raise IntakeError(
+            "no training examples here", source=str(data), hint="expected X.toolsets.jsonl and X.train.jsonl (or .gz)"
+        )
+    return [s for s in train if s.examples], [s for s in dev if s.examples]
+
+
+class Compositions:
+    """An endless, numbered supply of compositions."""
+
+    def __init__(self, sources: list[Source], *, seed: int, examples: int = 8, opaque_share: float = OPAQUE_SHARE) -> None:
+        self.sources, self.seed, self.examples, self.opaque_share = sources, seed, examples, opaque_share
+        self.everything = Composer([ts for s in sources for ts in (s.toolsets[name] for name in s.by_toolset)])
+
+    def __getitem__(self, number: int) -> Composition:
+        rng = random.Random(f"{self.seed}/composition/{number}")
+        source = rng.choices(self.sources, [s.weight for s in self.sources])[0]
+        own, indices = self._own(source, rng)
+        examples = tuple(source.examples[i] for i in indices)
+        composer = self.everything if rng.random() < FOREIGN_SHARE else source.composer
+        toolset = composer.compose(
+            own,
+            tools=rng.randint(max(MIN_TOOLS, len(own)), max(MAX_TOOLS, len(own))),
+            distractors="similar" if rng.random() < SIMILAR_SHARE else "random",
+            rng=rng,
+            instructions=source.toolsets[examples[0].toolset_id].instructions,
+        )
+        if rng.random() < self.opaque_share:
+            toolset, renaming = opaque(toolset, rng)
+            examples = tuple(_renamed(example, renaming) for example in examples)
+        return Composition(toolset, examples)
+
+    def _own(self, source: Source, rng: random.Random) -> tuple[list[ToolSpec], list[int]]:
+        """Own tools and example numbers: toolsets are added until there are enough examples or tools."""
+        own: dict[str, ToolSpec] = {}
+        indices: list[int] = []
+        for _ in range(self.examples):
+            example = rng.randrange(len(source.examples))
+            toolset_id = source.examples[example].toolset_id
+            new = {tool.name: tool for tool in source.toolsets[toolset_id].tools}
+            if own and (len(own | new) > MAX_TOOLS or any(own.get(n, t) != t for n, t in new.items())):
+                break
+            if len(new) > MAX_TOOLS:  # a large toolset: some of its examples' tools and some of the others
+                wanted = [example, *rng.sample(source.by_toolset[toolset_id], min(12, len(source.by_toolset[toolset_id])))]
+                names: dict[str, None] = {}
+                for i in wanted:
+                    if len(names) < MAX_TOOLS - 3:
+                        names |= dict.fromkeys(call.name for call in source.examples[i].calls)
+                own = {name: new[name] for name in names}
+                indices = [i for i in wanted if {c.name for c in source.examples[i].calls} <= set(names)]
+                return list(own.values()), indices
+            own |= new
+            group = source.by_toolset[toolset_id]
+            indices += rng.sample(group, min(self.examples, len(group)))
+            if len(indices) >= self.examples:
+                break
+        return list(own.values()), indices
+
+
+def _renamed(example: Example, renaming: Renaming) -> Example:
+    return Example(
+        toolset_id=example.toolset_id,
+        messages=tuple(map(renaming.message, example.messages)),
+        calls=tuple(map(renaming.call, example.calls)),
+        answer=example.answer,
+        category=example.category,
+    )
+
+
+def _is_dev(toolset_id: str) -> bool:
+    """Whether one of the toolset's families is held out: ``set/Alarm_1+Media_3@v5`` belongs to Alarm and Media."""
+    prefix, _, rest = toolset_id.partition("/")
+    families = {re.sub(r"_\d+$", "", part) for part in rest.split("@")[0].split("+")}
+    return any(int(hashlib.sha256(f"{prefix}/{f}".encode()).hexdigest(), 16) % DEV_SHARE == 0 for f in families)
+
+
+TEMPLATES = (
+    "{}",
+    "I need to {}",
+    "Can you {}?",
+    "please {}",
+    "I'd like to {}",
+    "Help me {}",
+    "{}, please.",
+    "I want you to {} for me",
+)
+
+
+def _made_up(toolsets: dict[str, Toolset]) -> list[Example]:
+    """A request per tool from the first sentence of its description: teaches which words go with which description."""
+    examples = []
+    for toolset_id, toolset in toolsets.items():
+        for tool in toolset.tools:
+            sentence = re.split(r"(?<=[.!?])\s|\n", tool.description.strip())[0].rstrip(".")
+            if not 3 <= len(sentence.split()) <= 30:
+                continue
+            rng = random.Random(tool.fingerprint)
+            wish = sentence[0].lower() + sentence[1:]
+            request = rng.choice(TEMPLATES).format(wish)
+            examples.append(
+                Example(
+                    toolset_id=toolset_id,
+                    messages=(Message(role="user", content=request),),
+                    calls=(Call(name=tool.name),),
+                    category="made_up",
+                )
+            )
+    return examples

@@ -1,0 +1,84 @@
+"""The loss: listwise over all choices, next-token on arguments and words, and LoRA-Gen's balance.
+
+``L = CE(scores) + key_weight * CE(keys) + name_weight * CE(calibrated names) + L_LM(reply) + a * (std(G) / mean(G))^2``
+
+A next-token loss alone teaches the generator next to nothing about a toolset: the contrast between the tools does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from agent_specializer.edge.attention import segment_masks
+from agent_specializer.edge.choose import normaliser
+from agent_specializer.loragen.models import decoder, logits
+from agent_specializer.loragen.toolkeys import ChoiceHead
+from agent_specializer.training.rows import IGNORE, Batch
+
+KEY_WEIGHT, NAME_WEIGHT, BALANCE_WEIGHT = 0.5, 0.25, 0.01
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one composition's rows came to; the row of the empty request, the last, is taken off.
+
+    total, keys, names: (rows, choices) float32, `keys` None without keys; reply_nll: mean over supervised tokens.
+    """
+
+    total: Tensor
+    keys: Tensor | None
+    names: Tensor
+    reply_nll: Tensor
+
+
+def score(model: nn.Module, head: ChoiceHead, batch: Batch, keys: Tensor) -> Scores:
+    """Runs `batch` (the empty request being its last row) and scores every choice of every row.
+
+    The adapter must be in force (`edge.pooled`). `keys` (choices, key_dim), or empty.
+    """
+    dtype = next(model.parameters()).dtype
+    device = batch.ids.device
+    masks = segment_masks(
+        model.config, batch.segments, batch.positions, queries=batch.ids.shape[1], dtype=dtype
+    )
+    states = decoder(model)(
+        input_ids=batch.ids, attention_mask=masks, position_ids=batch.positions, use_cache=False
+    ).last_hidden_state
+    rows = torch.arange(len(batch.ids), device=device)
+    fed = len(batch.tree.tokens)
+    # Behind the prefix's last token, and behind each fed token of the tree: (rows, 1 + fed, hidden).
+    at = batch.last[:, None] + torch.arange(fed + 1, device=device)
+    tree_states = states[rows[:, None], at]
+    row, column = (batch.targets != IGNORE).nonzero(as_tuple=True)
+    targets = batch.targets[row, column]
+    subset = normaliser(model.config.vocab_size, batch.tree.targets, targets).to(device)  # type: ignore[union-attr,arg-type]
+    out = logits(model, torch.cat([tree_states.flatten(0, 1), states[row, column]]), subset)
+    names_out, reply_out = out[: len(rows) * (fed + 1)], out[len(rows) * (fed + 1) :]
+    per_row = names_out.view(len(rows), fed + 1, -1)
+    logp = torch.stack([batch.tree.log_probabilities(one, subset) for one in per_row])
+    calibrated = logp[:-1] - logp[-1:]
+    state = tree_states[:-1, 0]
+    nll = nn.functional.cross_entropy(reply_out, torch.searchsorted(subset, targets)) if len(targets) else out.sum() * 0
+    return Scores(
+        total=head(calibrated, state, keys),
+        keys=head.key_scores(state, keys) if keys.numel() else None,
+        names=calibrated,
+        reply_nll=nll,
+    )
+
+
+def listwise(scores: Tensor, batch: Batch) -> Tensor:
+    """Mean cross-entropy of the right choices among all that are not excluded."""
+    return nn.functional.cross_entropy(scores.masked_fill(batch.excluded[:-1], -1e4), batch.gold[:-1])
+
+
+def loss(scores: Scores, batch: Batch) -> Tensor:
+    """The loss of one composition without the balance term, which needs the gates of the whole step."""
+    total = listwise(scores.total, batch) + scores.reply_nll
+    total = total + NAME_WEIGHT * listwise(scores.names, batch)
+    if scores.keys is not None:
+        total = total + KEY_WEIGHT * listwise(scores.keys, batch)
+    return total

@@ -1,0 +1,153 @@
+"""One training row: a conversation, the tree of all names behind it, and the arguments or words that should follow."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from agent_specializer.edge.attention import PAD
+from agent_specializer.edge.choose import NameTree
+from agent_specializer.edge.transcript import ANSWER, EMPTY, arguments_text, render, render_call
+from agent_specializer.examples import Example
+from agent_specializer.specs import Toolset
+
+MAX_PREFIX = 128
+MAX_REPLY = 64
+IGNORE = -100
+
+
+@dataclass(frozen=True)
+class Row:
+    """Tokens of one row: the prefix, the fed tokens of the tree, then the continuation of the right choice.
+
+    Attributes:
+        prefix: token ids up to and including ``Call:``.
+        gold: index of the right choice; IGNORE for the row of the empty request.
+        excluded: choices that are right too (later calls of the same turn) and so neither gold nor wrong.
+        reply: what follows the right choice's label, all of it supervised.
+        lead: tokens before `reply` that are fed but not supervised (the label's last token, ``Answer:``).
+    """
+
+    prefix: tuple[int, ...]
+    gold: int
+    excluded: tuple[int, ...] = ()
+    lead: tuple[int, ...] = ()
+    reply: tuple[int, ...] = ()
+
+
+def empty_row(tokenizer: PreTrainedTokenizerBase, context: str = "") -> Row:
+    """The row that measures the priors."""
+    return Row(prefix=tuple(tokenizer(context + EMPTY).input_ids), gold=IGNORE)
+
+
+def example_row(
+    tokenizer: PreTrainedTokenizerBase,
+    example: Example,
+    toolset: Toolset,
+    tree: NameTree,
+    rng: random.Random,
+    *,
+    arguments: bool = True,
+    context: str = "",
+) -> Row:
+    """The row of one step of `example`: its first call mostly, else a later one, or that nothing more is to be called."""
+    names = toolset.names
+    calls = list(example.calls)
+    step = 0 if not calls or rng.random() < 0.6 else rng.randint(1, len(calls))
+    text = render(example.messages)
+    for call in calls[:step]:
+        text += render_call(call, toolset.tool(call.name).parameters)
+    prefix = tokenizer(text).input_ids
+    if len(prefix) > MAX_PREFIX:
+        prefix = prefix[:1] + prefix[1 - MAX_PREFIX :]
+    if context:
+        prefix = tokenizer(context).input_ids + prefix[1:]
+    remaining = calls[step:]
+    lead: list[int] = []
+    reply: list[int] = []
+    if remaining:
+        gold = names.index(remaining[0].name)
+        excluded = {names.index(call.name) for call in remaining[1:]} - {gold}
+        if arguments:
+            schema = toolset.tools[gold].parameters
+            reply = tokenizer(arguments_text(remaining[0].arguments, schema), add_special_tokens=False).input_ids
+    else:
+        gold, excluded = len(names), set()
+        if step == 0 and example.answer:
+            lead = tokenizer(ANSWER, add_special_tokens=False).input_ids
+            answer = " ".join(example.answer.split())
+            reply = tokenizer(f" {answer}\n", add_special_tokens=False).input_ids
+    if len(reply) > MAX_REPLY:
+        reply = reply[:MAX_REPLY]
+    lead = [tree.labels[gold][-1], *lead] if reply else []
+    return Row(tuple(prefix), gold, tuple(excluded), tuple(lead), tuple(reply))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one composition, padded on the right. All tensors (rows, tokens) unless said otherwise.
+
+    Attributes:
+        ids, segments, positions: what the model reads; segments as in `edge.attention`.
+        last: (rows,) index of the prefix's last token.
+        gold: (rows,) right choice or IGNORE.
+        excluded: (rows, choices) bool.
+        targets: supervised next token at each position, or IGNORE.
+        tree: the choices; its fed tokens start right behind each prefix.
+    """
+
+    ids: Tensor
+    segments: Tensor
+    positions: Tensor
+    last: Tensor
+    gold: Tensor
+    excluded: Tensor
+    targets: Tensor
+    tree: NameTree
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are not padding."""
+        return int((self.segments != PAD).sum())
+
+
+def collate(rows: list[Row], tree: NameTree, pad: int) -> Batch:
+    """Rows that share `tree` as one batch."""
+    fed, fed_segments, depths = tree.tokens.tolist(), tree.segments.tolist(), tree.depths.tolist()
+    width = max(len(r.prefix) + len(fed) + len(r.lead) + len(r.reply) for r in rows)
+    shape = (len(rows), width)
+    ids = torch.full(shape, pad)
+    segments = torch.full(shape, PAD)
+    positions = torch.zeros(shape, dtype=torch.long)
+    targets = torch.full(shape, IGNORE)
+    excluded = torch.zeros(len(rows), tree.choices, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        start = len(row.prefix)
+        tail = [*row.lead, *row.reply]
+        here = start + len(fed)
+        end = here + len(tail)
+        ids[i, :end] = torch.tensor([*row.prefix, *fed, *tail])
+        segments[i, :end] = torch.tensor([0] * start + fed_segments + [row.gold + 1] * len(tail))
+        # The tail stands behind its label's fed tokens, as if the other names were not there.
+        tail_from = start + (len(tree.labels[row.gold]) - 1 if tail else 0)
+        positions[i, :end] = torch.tensor(
+            [*range(start), *(start + d for d in depths), *range(tail_from, tail_from + len(tail))]
+        )
+        supervised = len(row.reply)
+        if supervised:
+            targets[i, end - supervised - 1 : end - 1] = torch.tensor(row.reply)
+        excluded[i, list(row.excluded)] = True
+    return Batch(
+        ids=ids,
+        segments=segments,
+        positions=positions,
+        last=torch.tensor([len(r.prefix) - 1 for r in rows]),
+        gold=torch.tensor([r.gold for r in rows]),
+        excluded=excluded,
+        targets=targets,
+        tree=tree,
+    )
