@@ -59,7 +59,7 @@ def head_weight(model: nn.Module) -> Tensor:
     return weight
 
 
-def logits(model: nn.Module, states: Tensor, tokens: Tensor | None = None) -> Tensor:
+def logits(model: nn.Module, states: Tensor, tokens: Tensor | slice | None = None) -> Tensor:
     """Logits in float32 of `states` (..., hidden) for the rows `tokens` of the head, or for all of them."""
     weight = head_weight(model)
     if tokens is not None:

@@ -1,0 +1,249 @@
+"""Arguments decoded under a tool's grammar: forced runs cost no pass of their own, and the budget is never overrun.
+
+From time to time, and at every token when the budget nears its end, the shortest completion of what is there is worked
+out. As soon as a token leads to where the rest no longer fits, it is taken back and that completion written instead.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from llguidance import LLMatcher
+from torch import Tensor
+
+from agent_specializer.edge.grammar import ToolGrammar
+from agent_specializer.edge.passes import Feed, Seen
+from agent_specializer.errors import DecodeError
+
+FEW = 2048
+"""Up to so many allowed tokens, only their rows of the head are multiplied."""
+MAX_DIGITS = 17
+"""Characters of a number, after which it ends where the grammar lets it."""
+LOOP, REPEATS = 8, 4
+"""A string ends where the grammar lets it once a run of up to LOOP tokens came REPEATS times in a row."""
+CHECK_EVERY = 8
+"""Tokens between two looks for a way out while the budget is far from spent."""
+
+
+@dataclass
+class Tail:
+    """The tokens of one lane, and how many of them the model has read.
+
+    Attributes:
+        tokens: the whole text of the lane. read: how many of them are in the cache.
+    """
+
+    tokens: list[int]
+    read: int = 0
+    _unread: int = field(default=0, repr=False)
+
+    def feed(self, **wanted: Any) -> Feed:
+        """All tokens that the model has not read."""
+        feed = Feed(self.tokens[self.read :], forget=self._unread, **wanted)
+        self.read, self._unread = len(self.tokens), 0
+        return feed
+
+    def cut(self, length: int) -> None:
+        """Take back all tokens but the first `length`."""
+        del self.tokens[length:]
+        self._unread += max(0, self.read - length)
+        self.read = min(self.read, length)
+
+
+class Sampler:
+    """Picks a token: the likeliest at temperature 0, else drawn with a seed."""
+
+    def __init__(self, temperature: float, seed: int) -> None:
+        self.temperature = temperature
+        self._random = torch.Generator().manual_seed(seed)
+
+    def pick(self, logits: Tensor) -> int:
+        """Index of a token, `logits` (tokens,) float32; -inf excludes one."""
+        if not self.temperature:
+            return int(logits.argmax())
+        # Gumbel-max: the same draw as from the softmax, and no token of probability 0 can come out of rounding.
+        noise = torch.rand(logits.shape, generator=self._random).clamp_min(1e-20)
+        return int((logits.cpu() / self.temperature - noise.log().neg().log()).argmax())
+
+
+def decode_arguments(
+    tail: Tail,
+    grammar: ToolGrammar,
+    sampler: Sampler,
+    *,
+    budget: int,
+    head_rows: int,
+    written: Callable[[str], None],
+) -> Generator[Feed, Seen, dict[str, Any]]:
+    """Arguments behind the tokens of `tail`, to which their tokens are added; they validate against the schema.
+
+    Args:
+        budget: tokens that the arguments may have.
+        head_rows: rows of the model's head; tokens beyond them cannot be predicted.
+        written: called with each piece of the text that is final.
+
+    Raises:
+        DecodeError: no valid arguments fit the budget, or what was decoded violates what the grammar cannot express.
+    """
+    start = len(tail.tokens)
+    text = _Text(grammar, written)
+    safe = _first_way_out(grammar, budget)
+    matcher = grammar.matcher()
+    out: list[int] = []
+    watched = 2 * len(safe[1]) + 24
+    checked = 0
+    value = _Value(grammar)
+    while True:
+        forced = matcher.compute_ff_tokens()
+        if forced:
+            matcher.consume_tokens(forced)
+            out += forced
+            value.follow(forced)
+        if len(out) > budget:
+            return _finish(tail, start, out, safe, grammar, text)
+        if matcher.is_stopped():
+            break
+        left = budget - len(out)
+        if left <= watched or len(out) - checked >= CHECK_EVERY:
+            rest, checked = grammar.completion(out), len(out)
+            if rest is not None and len(rest) <= left:
+                safe = (len(out), rest)
+                text.upto(out)
+            elif left <= watched or rest is not None:
+                return _finish(tail, start, out, safe, grammar, text)
+        rows, only = _allowed(matcher, head_rows, value.ends if value.runs_away(out) else None)
+        if only is not None:
+            token = only
+        else:
+            tail.tokens += out[len(tail.tokens) - start :]
+            seen = yield tail.feed(rows=rows)
+            token = _pick(seen, rows, matcher, sampler, head_rows)
+        matcher.consume_token(token)
+        out.append(token)
+        value.follow([token])
+    if not matcher.is_accepting():
+        raise DecodeError(
+            f"the grammar of tool {grammar.tool.name!r} is too complex to decode: {matcher.get_error()}",
+            hint="simplify the tool's parameters",
+        )
+    tail.tokens += out[len(tail.tokens) - start :]
+    return text.end(out)
+
+
+def _first_way_out(grammar: ToolGrammar, budget: int) -> tuple[int, list[int]]:
+    shortest = grammar.shortest
+    if shortest is None or len(shortest) > budget:
+        need = f"need at least {len(shortest)}" if shortest else "need more"
+        raise DecodeError(
+            f"the arguments of tool {grammar.tool.name!r} {need} tokens, {budget} are left of the budget",
+            hint="raise max_tokens",
+        )
+    return 0, shortest
+
+
+def _finish(
+    tail: Tail, start: int, out: list[int], safe: tuple[int, list[int]], grammar: ToolGrammar, text: _Text
+) -> dict[str, Any]:
+    """Back to the last safe place, and out from there."""
+    whole = out[: safe[0]] + safe[1]
+    tail.cut(min(len(tail.tokens), start + safe[0]))
+    tail.tokens += whole[len(tail.tokens) - start :]
+    return text.end(whole)
+
+
+def _allowed(
+    matcher: LLMatcher, head_rows: int, wanted: np.ndarray | None
+) -> tuple[Tensor | str, int | None]:
+    """Rows of the head to compute for the next token ("all" where many are allowed), and the token if only one is.
+
+    `wanted`, ids, narrows the choice where that leaves any.
+    """
+    mask = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+    if wanted is not None:
+        ids = wanted[(mask[wanted >> 3] >> (wanted & 7) & 1).astype(bool)]
+        if len(ids):
+            return torch.from_numpy(ids), int(ids[0]) if len(ids) == 1 else None
+    if int(np.bitwise_count(mask).sum(dtype=np.int64)) > FEW:
+        return "all", None
+    ids = np.unpackbits(mask, bitorder="little").nonzero()[0]
+    ids = ids[ids < head_rows]
+    if not len(ids):
+        raise DecodeError(
+            f"no token can follow here: {matcher.get_error() or 'the vocabulary lacks it'}",
+            hint="simplify the tool's parameters",
+        )
+    return torch.from_numpy(ids), int(ids[0]) if len(ids) == 1 else None
+
+
+class _Value:
+    """Watches the value that is being written: greedy decoding can get stuck in a number or in a loop of words."""
+
+    def __init__(self, grammar: ToolGrammar) -> None:
+        self._grammar = grammar
+        self._in_string = self._escaped = False
+        self._digits = 0
+
+    def follow(self, tokens: list[int]) -> None:
+        for byte in self._grammar.vocabulary.decode_bytes(tokens):
+            if self._escaped:
+                self._escaped = False
+            elif byte == 34:
+                self._in_string, self._digits = not self._in_string, 0
+            elif self._in_string:
+                self._escaped = byte == 92
+            else:
+                self._digits = self._digits + 1 if 45 <= byte <= 57 else 0
+
+    def runs_away(self, out: list[int]) -> bool:
+        """Whether the value should end now: a number longer than float64 tells apart, or a string that repeats itself."""
+        if not self._in_string:
+            return self._digits >= MAX_DIGITS
+        return any(
+            out[-size * REPEATS :] == out[-size:] * REPEATS
+            for size in range(1, LOOP + 1)
+            if len(out) >= size * REPEATS
+        )
+
+    @property
+    def ends(self) -> np.ndarray:
+        """Ids of the tokens that end the value."""
+        return self._grammar.ends_string if self._in_string else self._grammar.ends_number
+
+
+def _pick(seen: Seen, rows: Tensor | str, matcher: LLMatcher, sampler: Sampler, head_rows: int) -> int:
+    assert seen.logits is not None
+    if isinstance(rows, Tensor):
+        return int(rows[sampler.pick(seen.logits)])
+    if not sampler.temperature:
+        best = int(seen.logits.argmax())
+        if matcher.validate_tokens([best]):  # the likeliest of all is nearly always allowed: no mask needed
+            return best
+    mask = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+    allowed = torch.from_numpy(np.unpackbits(mask, bitorder="little")[:head_rows]).bool()
+    return sampler.pick(seen.logits.masked_fill(~allowed.to(seen.logits.device), float("-inf")))
+
+
+class _Text:
+    """The text of the tokens that are final, handed on piece by piece."""
+
+    def __init__(self, grammar: ToolGrammar, written: Callable[[str], None]) -> None:
+        self._grammar, self._written = grammar, written
+        self._bytes = codecs.getincrementaldecoder("utf-8")()
+        self._count = 0
+
+    def upto(self, tokens: list[int]) -> None:
+        piece = self._bytes.decode(self._grammar.vocabulary.decode_bytes(tokens[self._count :]))
+        self._count = len(tokens)
+        if piece:
+            self._written(piece)
+
+    def end(self, tokens: list[int]) -> dict[str, Any]:
+        """The arguments, validated before the last piece is handed on."""
+        arguments = self._grammar.parse(self._grammar.vocabulary.decode_bytes(tokens).decode())
+        self.upto(tokens)
+        return arguments

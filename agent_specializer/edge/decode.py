@@ -1,0 +1,235 @@
+"""One reply, step by step: choose, write arguments, choose again, or answer in words.
+
+A reply is a generator: it yields what it wants the model to read next (`Feed`) and is sent what came of it (`Seen`). It
+does not know whether it runs alone or in a batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from agent_specializer.edge.arguments import Sampler, Tail, decode_arguments
+from agent_specializer.edge.choose import COMMON, NameTree
+from agent_specializer.edge.events import CallDelta, ChoiceMade, Event, TextDelta
+from agent_specializer.edge.grammar import Grammars
+from agent_specializer.edge.options import ReplyOptions
+from agent_specializer.edge.passes import Feed, Seen
+from agent_specializer.edge.transcript import ANSWER, CALL, arguments_text, label
+from agent_specializer.edge.words import decode_words
+from agent_specializer.errors import DecodeError
+from agent_specializer.loragen.models import head_weight, logits
+from agent_specializer.loragen.toolkeys import ChoiceHead
+from agent_specializer.messages import Call, Choice
+from agent_specializer.specs import Toolset
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores the choices of one toolset: calibrated log-probability and, where there are any, the adapter's keys.
+
+    Attributes:
+        priors: (tools + 1,) float32; None while they are being measured.
+        keys: (tools + 1, key_dim) in the order of the toolset's tools, or (0, 0).
+        head: None scores by the calibrated log-probability alone.
+    """
+
+    tree: NameTree
+    model: nn.Module
+    priors: Tensor | None = None
+    keys: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    head: ChoiceHead | None = None
+
+    def log_probabilities(self, states: Tensor) -> Tensor:
+        """(choices,) from `states` (1 + tree tokens, hidden)."""
+        # The common tokens are the first rows of the head: a view. Only the names' own rows are gathered.
+        common = min(COMMON, head_weight(self.model).shape[0])
+        rare = torch.unique(self.tree.targets[self.tree.targets >= common])
+        scored = logits(self.model, states, slice(0, common))
+        if len(rare):
+            scored = torch.cat([scored, logits(self.model, states, rare.to(states.device))], -1)
+        subset = torch.cat([torch.arange(common), rare]).to(states.device)
+        return self.tree.log_probabilities(scored, subset)
+
+    def scores(self, states: Tensor) -> Tensor:
+        """(choices,) float32 in nats, on the CPU."""
+        assert self.priors is not None
+        calibrated = self.log_probabilities(states) - self.priors.to(states.device)
+        if self.head is None:
+            return calibrated.cpu()
+        head = self.head
+        device = head.log_alpha.device
+        scored = head(calibrated[None].to(device), states[:1].to(device), self.keys.to(device))
+        return scored[0].float().cpu()
+
+    @property
+    def temperature(self) -> float:
+        return 1.0 if self.head is None else float(self.head.temperature)
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a reply needs. `cached` tokens of the prompt are in its lane's cache already."""
+
+    prompt: list[int]
+    toolset: Toolset
+    scorer: Scorer
+    grammars: Grammars
+    tokenizer: PreTrainedTokenizerBase
+    options: ReplyOptions
+    head_rows: int
+    limit: int
+    began: float
+    emit: Callable[[Event], None]
+    cached: int = 0
+
+
+@dataclass
+class Outcome:
+    """What was decided and written so far."""
+
+    calls: list[Call] = field(default_factory=list)
+    content: str = ""
+    confidence: float = 0.0
+    choices: tuple[Choice, ...] = ()
+    completion_tokens: int = 0
+    first_token_seconds: float = 0.0
+
+
+def decode_reply(job: Job) -> Generator[Feed, Seen, Outcome]:
+    """The reply to `job`; DecodeError when nothing valid fits its budget."""
+    outcome = Outcome()
+    tail = Tail(list(job.prompt), read=job.cached)
+    sampler = Sampler(job.options.temperature, job.options.seed)
+    wish = job.options.tool_choice
+    budget = min(job.options.max_tokens, job.limit - len(job.prompt))
+    if wish == "none" or not job.toolset.tools:
+        outcome.confidence = 1.0
+        outcome.first_token_seconds = time.perf_counter() - job.began
+        yield from _words(job, outcome, tail, sampler, budget)
+        return outcome
+    names: tuple[str | None, ...] = (*job.toolset.names, None)
+    closed: set[str | None] = set()
+    if wish not in ("auto", "any"):
+        closed |= set(job.toolset.names) - {wish}
+    while True:
+        barred = closed | ({None} if wish != "auto" and not outcome.calls else set())
+        seen = yield tail.feed(tree=job.scorer.tree)
+        ranking = _ranking(job.scorer, seen, names, barred)
+        if not outcome.calls:
+            outcome.choices, outcome.confidence = ranking, ranking[0].probability
+            outcome.first_token_seconds = time.perf_counter() - job.began
+        spent = yield from _call(job, outcome, tail, sampler, budget, ranking, closed)
+        if spent is None:
+            break
+        budget -= spent
+        if not job.options.parallel_calls or len(outcome.calls) == job.options.max_calls:
+            return outcome
+        if len(closed) == len(names) - 1 or len(tail.tokens) + budget > job.limit:
+            return outcome
+        tail.tokens += job.tokenizer(f"\n{CALL}", add_special_tokens=False).input_ids
+    if not outcome.calls:
+        yield from _words(job, outcome, tail, sampler, budget)
+    return outcome
+
+
+def _ranking(
+    scorer: Scorer, seen: Seen, names: tuple[str | None, ...], barred: set[str | None]
+) -> tuple[Choice, ...]:
+    """The open choices, best first."""
+    scores = scorer.scores(seen.states)
+    kept = [index for index, name in enumerate(names) if name not in barred]
+    shares = torch.softmax(scores[kept] / scorer.temperature, -1).tolist()
+    choices = [
+        Choice(name=names[index], score=score, probability=min(1.0, share))
+        for index, score, share in zip(kept, scores[kept].tolist(), shares, strict=True)
+    ]
+    return tuple(sorted(choices, key=lambda choice: -choice.score))
+
+
+def _call(
+    job: Job,
+    outcome: Outcome,
+    tail: Tail,
+    sampler: Sampler,
+    budget: int,
+    ranking: tuple[Choice, ...],
+    closed: set[str | None],
+) -> Generator[Feed, Seen, int | None]:
+    """Makes the best-ranked call that has not been made yet; tokens of its arguments, or None where none is to follow.
+
+    A tool that would repeat a call exactly is put into `closed`, and the next best choice taken.
+    """
+    start, index = len(tail.tokens), len(outcome.calls)
+    for choice in ranking:
+        chosen = job.scorer.tree.labels[_index(job, choice.name)]
+        if choice.name is None:
+            job.emit(ChoiceMade(index, None, choice.probability, ranking))
+            outcome.completion_tokens += len(chosen)
+            return None
+        name = choice.name
+        again = any(call.name == name for call in outcome.calls)
+        made = ChoiceMade(index, name, choice.probability, ranking)
+        pieces: list[Event] = [made]
+        if not again:
+            job.emit(made)
+
+        def written(text: str, name: str = name, again: bool = again, pieces: list[Event] = pieces) -> None:
+            # The second call of a tool is shown when it is known to differ from the first.
+            (pieces.append if again else job.emit)(CallDelta(index, name, text))
+
+        grammar = job.grammars.of(job.toolset.tool(name))
+        tail.tokens += chosen
+        try:
+            arguments = yield from decode_arguments(
+                tail, grammar, sampler, budget=budget, head_rows=job.head_rows, written=written
+            )
+        except DecodeError:
+            if not outcome.calls:
+                raise
+            return None  # the budget ends between calls: those that are complete stand
+        call = Call(name=name, arguments=arguments)
+        if not again or not _repeats(call, outcome.calls):
+            for event in pieces if again else ():
+                job.emit(event)
+            outcome.calls.append(call)
+            outcome.completion_tokens += len(tail.tokens) - start
+            if not job.toolset.tool(name).parameters.get("properties"):
+                closed.add(name)  # without parameters it could only repeat itself
+            return len(tail.tokens) - start - len(chosen)
+        closed.add(name)
+        tail.cut(start)
+    return None
+
+
+def _words(
+    job: Job, outcome: Outcome, tail: Tail, sampler: Sampler, budget: int
+) -> Generator[Feed, Seen, None]:
+    """An answer in words."""
+    tail.tokens += [
+        *job.tokenizer(label(None), add_special_tokens=False).input_ids,
+        *job.tokenizer(ANSWER, add_special_tokens=False).input_ids,
+    ]
+    outcome.content, count = yield from decode_words(
+        tail,
+        job.tokenizer,
+        sampler,
+        budget=budget,
+        stop=job.options.stop,
+        written=lambda text: job.emit(TextDelta(text)),
+    )
+    outcome.completion_tokens += count
+
+
+def _index(job: Job, name: str | None) -> int:
+    return job.scorer.tree.choices - 1 if name is None else job.toolset.names.index(name)
+
+
+def _repeats(call: Call, calls: list[Call]) -> bool:
+    text = arguments_text(call.arguments)
+    return any(text == arguments_text(other.arguments) and call.name == other.name for other in calls)

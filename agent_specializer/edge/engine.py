@@ -1,0 +1,505 @@
+"""The edge engine: one model, one queue. Replies in merged mode (one adapter at full speed) or pooled (any mixture).
+
+Thread-safe: whoever comes waits for their turn. asyncio users call it through `asyncio.to_thread`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from agent_specializer.describe import describe_toolset
+from agent_specializer.edge.choose import NameTree
+from agent_specializer.edge.decode import Job, Outcome, Scorer, decode_reply
+from agent_specializer.edge.events import Done, Event
+from agent_specializer.edge.grammar import Grammars
+from agent_specializer.edge.merge import MergedWeights
+from agent_specializer.edge.options import DEFAULTS, ReplyOptions
+from agent_specializer.edge.passes import Feed, KeysValues, Lanes, Seen
+from agent_specializer.edge.pooled import pooled
+from agent_specializer.edge.transcript import EMPTY, render
+from agent_specializer.edge.turns import Deadline, FairLock
+from agent_specializer.errors import AdapterError, DecodeError
+from agent_specializer.loragen.adapter import Adapter
+from agent_specializer.loragen.experts import ExpertPool
+from agent_specializer.loragen.models import head_weight
+from agent_specializer.loragen.toolkeys import ChoiceHead
+from agent_specializer.messages import Message, Reply, Usage
+from agent_specializer.specs import Toolset
+
+Value = TypeVar("Value")
+Weights = Callable[[list[int]], AbstractContextManager[None]]
+"""Puts the weights of some rows of a batch into the model, while its context is open."""
+
+KEPT_PREFIXES = 4
+"""Tool prompts whose keys and values are kept, where a request asks for it."""
+REMEMBERED = 512
+"""Toolsets whose priors, trees and token counts are kept."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One item of a batch; see `EdgeEngine.reply`."""
+
+    messages: Sequence[Message]
+    toolset: Toolset
+    adapter: Adapter | None = None
+    tools_in_prompt: bool = False
+    options: ReplyOptions = DEFAULTS
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    ids: list[int]
+    tool_tokens: int
+    saved_tokens: int
+
+
+class EdgeEngine:
+    """Replies to conversations with calls of a toolset's tools, or in words.
+
+    Args:
+        model: a causal LM with gated MLPs; the engine puts merged weights into it and takes them out again.
+        pool: the generator's expert pool; without it adapters are refused.
+        head: how choices are scored; None: by the calibrated log-probability alone.
+        merged_budget_bytes: for the merged weights of recently used adapters.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        pool: ExpertPool | None = None,
+        head: ChoiceHead | None = None,
+        merged_budget_bytes: int = 1_000_000_000,
+    ) -> None:
+        self.model, self.tokenizer, self.pool, self.head = model, tokenizer, pool, head
+        self.merged = MergedWeights(model, pool, budget_bytes=merged_budget_bytes) if pool else None
+        self.grammars = Grammars(tokenizer, head_weight(model).shape[0])
+        self._lock = FairLock()
+        self._exclusive = 0
+        self._trees: _Recent[NameTree] = _Recent(REMEMBERED)
+        self._priors: _Recent[Tensor] = _Recent(REMEMBERED)
+        self._tool_tokens: _Recent[int] = _Recent(REMEMBERED)
+        self._prefixes: _Recent[tuple[list[int], KeysValues]] = _Recent(KEPT_PREFIXES)
+        context = getattr(model.config, "max_position_embeddings", None)
+        self.context = int(context) if isinstance(context, int) else 1 << 20
+        """Tokens that the model reads at most, prompt and reply together."""
+
+    # ------------------------------------------------------------------------------------------------ replies
+
+    def reply(
+        self,
+        messages: Sequence[Message],
+        toolset: Toolset,
+        *,
+        adapter: Adapter | None = None,
+        tools_in_prompt: bool = False,
+        options: ReplyOptions = DEFAULTS,
+    ) -> Reply:
+        """The reply to a conversation, in merged mode.
+
+        Args:
+            adapter: of this toolset; None runs the base model.
+            tools_in_prompt: put the toolset's description in front of the conversation: the prompted mode.
+
+        Raises:
+            DecodeError: nothing valid fits the budget of tokens, the time or the context.
+            AdapterError: the adapter is of another generator or another toolset.
+        """
+        request = Request(messages, toolset, adapter, tools_in_prompt, options)
+        return self._reply(request, emit=lambda event: None, deadline=Deadline(options.timeout))
+
+    def stream(
+        self,
+        messages: Sequence[Message],
+        toolset: Toolset,
+        *,
+        adapter: Adapter | None = None,
+        tools_in_prompt: bool = False,
+        options: ReplyOptions = DEFAULTS,
+    ) -> Iterator[Event]:
+        """As `reply`, event by event, ending in `Done`. Closing the iterator stops the model.
+
+        A thread of its own decodes, so that a slow reader does not keep others from the model.
+        """
+        request = Request(messages, toolset, adapter, tools_in_prompt, options)
+        deadline = Deadline(options.timeout)
+        events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
+
+        def work() -> None:
+            try:
+                events.put(Done(self._reply(request, emit=events.put, deadline=deadline)))
+            except BaseException as error:  # handed to the reader, who raises it
+                events.put(error)
+
+        worker = threading.Thread(target=work, name="edge-stream", daemon=True)
+        worker.start()
+        try:
+            while True:
+                event = events.get()
+                if isinstance(event, BaseException):
+                    raise event
+                yield event
+                if isinstance(event, Done):
+                    return
+        finally:
+            deadline.cancel()
+
+    def reply_batch(self, requests: Sequence[Request]) -> list[Reply | DecodeError]:
+        """The replies to `requests`, any mixture of adapters in one batch (pooled mode), in their order.
+
+        A request that cannot be completed has its DecodeError as its item; the others are not affected.
+        """
+        if not requests:
+            return []
+        began = time.perf_counter()
+        deadline = Deadline(min((r.options.timeout for r in requests if r.options.timeout), default=None))
+        self._lock.acquire(deadline.left)
+        try:
+            with torch.inference_mode():
+                self._pristine()
+                return self._batch(requests, began, deadline)
+        finally:
+            self._lock.release()
+
+    def priors(
+        self, toolset: Toolset, *, adapter: Adapter | None = None, tools_in_prompt: bool = False
+    ) -> Tensor:
+        """Log-probability of each tool's name, and last of answering in words, after an empty request.
+
+        Returns:
+            (tools + 1,) float32, in nats, on the CPU. Measured once and remembered.
+        """
+        with self._lock, torch.inference_mode(), self._active(adapter):
+            return self._measure([Request((), toolset, adapter, tools_in_prompt)], None)[0].clone()
+
+    def merge(self, adapter: Adapter) -> bool:
+        """Merge `adapter` ahead of its first request; whether it was merged already."""
+        with self._lock, torch.inference_mode():
+            self._pool()
+            assert self.merged is not None
+            return self.merged.activate(_key(adapter), adapter.gates)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[nn.Module]:
+        """No one else uses the model, whose weights are the pristine base's: for reading task descriptions."""
+        with self._lock:
+            self._pristine()
+            self._exclusive += 1
+            try:
+                yield self.model
+            finally:
+                self._exclusive -= 1
+
+    # ------------------------------------------------------------------------------------------------- inside
+
+    def _reply(self, request: Request, *, emit: Callable[[Event], None], deadline: Deadline) -> Reply:
+        began = time.perf_counter()
+        self._lock.acquire(deadline.left)
+        try:
+            with torch.inference_mode(), self._active(request.adapter):
+                priors = self._measure([request], None)[0]
+                prompt = self._prompt(request)
+                job = self._job(request, prompt, priors, began, emit)
+                ids, prefix = self._prefix(request, prompt)
+                lanes = Lanes(self.model, 1, prefix=prefix)
+                outcome = self._drive(lanes, [decode_reply(replace(job, cached=len(ids)))], deadline)[0]
+                if request.options.keep_prefix and request.tools_in_prompt:
+                    self._keep_prefix(request, prompt, lanes)
+        finally:
+            self._lock.release()
+        if isinstance(outcome, DecodeError):
+            raise outcome
+        return self._finished(prompt, outcome, began)
+
+    def _batch(
+        self, requests: Sequence[Request], began: float, deadline: Deadline
+    ) -> list[Reply | DecodeError]:
+        weights = self._pooled_weights(requests)
+        priors = self._measure(requests, weights)
+        results: dict[int, Reply | DecodeError] = {}
+        prompts: dict[int, _Prompt] = {}
+        for index, request in enumerate(requests):
+            try:
+                prompts[index] = self._prompt(request)
+            except DecodeError as error:
+                results[index] = error
+        replies = [
+            decode_reply(self._job(requests[index], prompt, priors[index], began, lambda event: None))
+            for index, prompt in prompts.items()
+        ]
+        order = list(prompts)
+        lanes = Lanes(
+            self.model, len(replies), weights=weights and (lambda rows: weights([order[row] for row in rows]))
+        )
+        for index, outcome in zip(order, self._drive(lanes, replies, deadline), strict=True):
+            results[index] = (
+                outcome
+                if isinstance(outcome, DecodeError)
+                else self._finished(prompts[index], outcome, began)
+            )
+        return [results[index] for index in range(len(requests))]
+
+    @staticmethod
+    def _drive(
+        lanes: Lanes, replies: Sequence[Generator[Feed, Seen, Outcome]], deadline: Deadline
+    ) -> list[Outcome | DecodeError]:
+        """Advance all replies together, one forward pass at a time, until each has ended."""
+        ended: dict[int, Outcome | DecodeError] = {}
+        seen: dict[int, Seen | None] = dict.fromkeys(range(len(replies)))
+        while seen:
+            try:
+                deadline.check()
+            except DecodeError as late:
+                ended |= dict.fromkeys(seen, late)
+                break
+            feeds: dict[int, Feed] = {}
+            for lane, what in seen.items():
+                try:
+                    feeds[lane] = replies[lane].send(what)  # type: ignore[arg-type]
+                except StopIteration as stop:
+                    ended[lane] = stop.value
+                except DecodeError as error:
+                    ended[lane] = error
+            seen = dict(lanes.run(feeds)) if feeds else {}
+        return [ended[lane] for lane in range(len(replies))]
+
+    def _pooled_weights(self, requests: Sequence[Request]) -> Weights | None:
+        if not any(request.adapter for request in requests):
+            return None
+        pool = self._pool()
+        for request in requests:
+            if request.adapter:
+                pool.check(request.adapter.gates)
+        none = torch.zeros(pool.layers, pool.experts)
+        gates = torch.stack([request.adapter.gates if request.adapter else none for request in requests])
+        gates = gates.to(next(self.model.parameters()).device)
+        return lambda rows: pooled(self.model, pool, gates[rows])
+
+    @contextmanager
+    def _active(self, adapter: Adapter | None) -> Iterator[None]:
+        """The adapter's merged weights in the model; they stay there, unless someone holds the model exclusively."""
+        if adapter is None:
+            self._pristine()
+        else:
+            self._pool()
+            assert self.merged is not None
+            self.merged.activate(_key(adapter), adapter.gates)
+        try:
+            yield
+        finally:
+            if self._exclusive:
+                self._pristine()
+
+    def _pristine(self) -> None:
+        if self.merged is not None:
+            self.merged.deactivate()
+
+    def _pool(self) -> ExpertPool:
+        if self.pool is None:
+            raise AdapterError(
+                "this engine has no expert pool, so it cannot use an adapter",
+                hint="load a generator checkpoint that fits the edge model",
+            )
+        return self.pool
+
+    def _measure(
+        self,
+        requests: Sequence[Request],
+        weights: Weights | None,
+    ) -> list[Tensor]:
+        """The priors of each request, those that are not known in one pass."""
+        keys = [(r.toolset.fingerprint, _key(r.adapter), r.tools_in_prompt) for r in requests]
+        known: dict[Hashable, Tensor] = {}
+        unknown: dict[Hashable, int] = {}
+        for index, (request, key) in enumerate(zip(requests, keys, strict=True)):
+            found = self._priors.get(key)
+            if found is None and not request.tools_in_prompt:
+                found = _of_adapter(request, "priors")
+            if found is None:
+                unknown.setdefault(key, index)
+            else:
+                known[key] = self._priors.put(key, found)
+        if unknown:
+            rows = list(unknown.values())
+            lanes = Lanes(
+                self.model,
+                len(rows),
+                weights=weights and (lambda some: weights([rows[lane] for lane in some])),
+            )
+            feeds = {
+                lane: Feed(self._ids(requests[row], EMPTY), tree=self._tree(requests[row].toolset))
+                for lane, row in enumerate(rows)
+            }
+            for lane, seen in lanes.run(feeds).items():
+                scorer = Scorer(feeds[lane].tree, self.model)  # type: ignore[arg-type]
+                key = keys[rows[lane]]
+                known[key] = self._priors.put(key, scorer.log_probabilities(seen.states).float().cpu())
+        return [known[key] for key in keys]
+
+    def _job(
+        self, request: Request, prompt: _Prompt, priors: Tensor, began: float, emit: Callable[[Event], None]
+    ) -> Job:
+        wish = request.options.tool_choice
+        if wish not in ("auto", "any", "none", *request.toolset.names):
+            raise DecodeError(
+                f"tool_choice {wish!r} is not a tool of this agent",
+                hint=f"one of auto, any, none, {', '.join(request.toolset.names)}",
+            )
+        keys = _of_adapter(request, "keys")
+        scorer = Scorer(
+            self._tree(request.toolset),
+            self.model,
+            priors=priors,
+            keys=torch.empty(0, 0) if keys is None else keys,
+            head=self.head
+            if request.adapter
+            else None,  # it was trained for adapters, not for the bare model
+        )
+        return Job(
+            prompt=prompt.ids,
+            toolset=request.toolset,
+            scorer=scorer,
+            grammars=self.grammars,
+            tokenizer=self.tokenizer,
+            options=request.options,
+            head_rows=head_weight(self.model).shape[0],
+            limit=self.context,
+            began=began,
+            emit=emit,
+        )
+
+    def _finished(self, prompt: _Prompt, outcome: Outcome, began: float) -> Reply:
+        usage = Usage(
+            prompt_tokens=len(prompt.ids),
+            tool_prompt_tokens=prompt.tool_tokens,
+            saved_prompt_tokens=prompt.saved_tokens,
+            completion_tokens=outcome.completion_tokens,
+            seconds=time.perf_counter() - began,
+            first_token_seconds=outcome.first_token_seconds,
+        )
+        return Reply(
+            calls=tuple(outcome.calls),
+            content=outcome.content,
+            usage=usage,
+            confidence=outcome.confidence,
+            choices=outcome.choices,
+        )
+
+    # ------------------------------------------------------------------------------------------------ prompts
+
+    def _prompt(self, request: Request) -> _Prompt:
+        """The tokens of a conversation: the newest turns that fit the model's context beside the reply."""
+        cost = self._count_tools(request.toolset)
+        tools, saved = (cost, 0) if request.tools_in_prompt else (0, cost)
+        tree = self._tree(request.toolset)
+        room = self.context - min(request.options.max_tokens, self.context // 4)
+        room -= max(map(len, tree.labels)) + 8  # the label and "Answer:" come behind the prompt
+        turns = _turns(request.messages)
+        while True:
+            ids = self._ids(request, render([message for turn in turns for message in turn]))
+            if len(ids) <= room:
+                return _Prompt(ids, tools, saved)
+            if len(turns) <= 1:
+                raise DecodeError(
+                    f"the newest turn has {len(ids)} tokens, this model reads at most {room} beside its reply",
+                    hint="shorten the message" + (" or use fewer tools" if tools else ""),
+                )
+            turns = turns[1:]
+
+    def _ids(self, request: Request, text: str) -> list[int]:
+        head = describe_toolset(request.toolset) if request.tools_in_prompt else ""
+        ids: list[int] = self.tokenizer(head + text).input_ids
+        return ids
+
+    def _tree(self, toolset: Toolset) -> NameTree:
+        tree = self._trees.get(toolset.names)
+        return tree or self._trees.put(toolset.names, NameTree.of(self.tokenizer, toolset.names))
+
+    def _count_tools(self, toolset: Toolset) -> int:
+        key = toolset.fingerprint
+        count = self._tool_tokens.get(key)
+        if count is None:
+            ids = self.tokenizer(describe_toolset(toolset), add_special_tokens=False).input_ids
+            count = self._tool_tokens.put(key, len(ids))
+        return count
+
+    def _prefix(self, request: Request, prompt: _Prompt) -> tuple[list[int], KeysValues | None]:
+        """What is kept of the tool prompt that `prompt` begins with."""
+        kept = self._prefixes.get((request.toolset.fingerprint, _key(request.adapter)))
+        if not (kept and request.options.keep_prefix and request.tools_in_prompt):
+            return [], None
+        ids, keys_values = kept
+        return (ids, keys_values) if prompt.ids[: len(ids)] == ids else ([], None)
+
+    def _keep_prefix(self, request: Request, prompt: _Prompt, lanes: Lanes) -> None:
+        key = (request.toolset.fingerprint, _key(request.adapter))
+        if self._prefixes.get(key) is None:
+            # One token less than the description: its last one may have merged with the conversation's first.
+            count = prompt.tool_tokens
+            kept = [(keys.clone(), values.clone()) for keys, values in lanes.keys_values(count)]
+            self._prefixes.put(key, (prompt.ids[:count], kept))
+
+
+class _Recent(Generic[Value]):
+    """The most recently used values, at most `size`. Used by whoever holds the engine's lock."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._values = size, OrderedDict[Hashable, Value]()
+
+    def get(self, key: Hashable) -> Value | None:
+        if key in self._values:
+            self._values.move_to_end(key)
+        return self._values.get(key)
+
+    def put(self, key: Hashable, value: Value) -> Value:
+        self._values[key] = value
+        if len(self._values) > self._size:
+            self._values.popitem(last=False)
+        return value
+
+
+def _turns(messages: Sequence[Message]) -> list[list[Message]]:
+    """Messages in turns that each begin with a user's message."""
+    turns: list[list[Message]] = []
+    for message in messages:
+        if message.role == "user" or not turns:
+            turns.append([])
+        turns[-1].append(message)
+    return turns
+
+
+def _key(adapter: Adapter | None) -> str:
+    """Identity of an adapter's weights; empty for the base."""
+    return "" if adapter is None else hashlib.sha256(adapter.gates.float().numpy().tobytes()).hexdigest()
+
+
+def _of_adapter(request: Request, part: str) -> Tensor | None:
+    """The adapter's keys or priors in the order of the toolset's tools; None where it has none."""
+    adapter = request.adapter
+    values = None if adapter is None else getattr(adapter, part)
+    if adapter is None or values is None or not values.numel():
+        return None
+    names = request.toolset.names
+    if adapter.names == names:
+        return values
+    if sorted(adapter.names) != sorted(names) or len(values) != len(names) + 1:
+        raise AdapterError(
+            f"the adapter was made for the tools {', '.join(adapter.names)}, not for {', '.join(names)}",
+            hint="specialise the agent again",
+        )
+    order = [adapter.names.index(name) for name in names]
+    return values[[*order, -1]]

@@ -1,0 +1,318 @@
+"""The engine's promises: valid calls, the same in a batch, one model shared by all, exact usage."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+import torch
+from jsonschema import Draft202012Validator
+
+from agent_specializer.describe import describe_toolset
+from agent_specializer.edge.engine import EdgeEngine, Request
+from agent_specializer.edge.events import CallDelta, ChoiceMade, Done, TextDelta
+from agent_specializer.edge.options import ReplyOptions
+from agent_specializer.edge.transcript import arguments_text, render
+from agent_specializer.errors import AdapterError, DecodeError
+from agent_specializer.loragen import Adapter, ChoiceHead
+from agent_specializer.messages import Call, Message, Reply
+from agent_specializer.specs import Toolset
+
+TEXTS = ("dim the light", "is it raining in Oslo?", "set the hall light to 20 %", "thanks", "get out of the light!")
+
+
+def say(text: str) -> list[Message]:
+    return [Message(role="user", content=text)]
+
+
+def assert_valid(reply: Reply, toolset: Toolset) -> None:
+    for call in reply.calls:
+        Draft202012Validator(toolset.tool(call.name).parameters).validate(call.arguments)
+    assert bool(reply.calls) != bool(reply.content) or not reply.calls
+    seen = [(call.name, arguments_text(call.arguments)) for call in reply.calls]
+    assert len(set(seen)) == len(seen), "the same call was made twice"
+
+
+def same(left: Reply, right: Reply) -> bool:
+    return (left.calls, left.content) == (right.calls, right.content) and torch.allclose(
+        torch.tensor([c.score for c in left.choices]), torch.tensor([c.score for c in right.choices]), atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("wish", ["auto", "any", "none", "get_weather"])
+def test_every_call_is_valid_and_as_wished(
+    engine: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter], wish: str
+) -> None:
+    options = ReplyOptions(max_tokens=60, tool_choice=wish)
+    for seed, text in enumerate(TEXTS):
+        adapter = make_adapter(engine.pool, toolset, seed)
+        reply = engine.reply(say(text), toolset, adapter=adapter, options=options)
+        assert_valid(reply, toolset)
+        if wish == "none":
+            assert not reply.calls
+        elif wish != "auto":
+            assert reply.calls
+        if wish == "get_weather":
+            assert {call.name for call in reply.calls} == {"get_weather"}
+
+
+def test_a_batch_of_mixed_adapters_replies_as_one_by_one(
+    engine: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
+) -> None:
+    small = Toolset(tools=toolset.tools[:2])
+    options = ReplyOptions(max_tokens=60)
+    requests = [
+        Request(say(text), ts, make_adapter(engine.pool, ts, seed) if seed != 1 else None, seed == 2, options)
+        for seed, (text, ts) in enumerate(zip(TEXTS, [toolset, small, toolset, small, toolset], strict=True))
+    ]
+    one_by_one = [
+        engine.reply(r.messages, r.toolset, adapter=r.adapter, tools_in_prompt=r.tools_in_prompt, options=options)
+        for r in requests
+    ]
+    # A fresh engine, so that priors, too, are measured in the batch.
+    fresh = EdgeEngine(engine.model, engine.tokenizer, pool=engine.pool)
+    batch = fresh.reply_batch(requests)
+    for alone, together in zip(one_by_one, batch, strict=True):
+        assert isinstance(together, Reply)
+        assert same(alone, together)
+    assert len({tuple(r.calls) for r in one_by_one}) > 1, "the adapters make no difference: this test shows nothing"
+
+
+def test_one_failure_in_a_batch_leaves_the_others_alone(engine: EdgeEngine, toolset: Toolset) -> None:
+    good = Request(say("dim the light"), toolset, options=ReplyOptions(max_tokens=60, tool_choice="any"))
+    bad = Request(say("dim the light"), toolset, options=ReplyOptions(max_tokens=3, tool_choice="set_light"))
+    first, failed, last = engine.reply_batch([good, bad, good])
+    assert isinstance(failed, DecodeError)
+    assert isinstance(first, Reply)
+    assert isinstance(last, Reply)
+    assert first.calls == last.calls == engine.reply(good.messages, toolset, options=good.options).calls
+
+
+def test_the_score_of_a_choice_is_what_a_plain_forward_pass_gives(engine: EdgeEngine, toolset: Toolset) -> None:
+    """The tree pass and the cache change nothing: log p(name | request) - log p(name | empty request)."""
+    reply = engine.reply(say("dim the light"), toolset)
+
+    def log_p(text: str, label: str) -> float:
+        prefix = engine.tokenizer(text).input_ids
+        ids = engine.tokenizer(label, add_special_tokens=False).input_ids
+        with torch.no_grad():
+            logits = engine.model(input_ids=torch.tensor([prefix + ids])).logits[0]
+        scores = torch.log_softmax(logits.float(), -1)
+        return sum(float(scores[len(prefix) - 1 + i, token]) for i, token in enumerate(ids))
+
+    text = render(say("dim the light"))
+    for choice in reply.choices:
+        label = f" {choice.name or 'none'}\n"
+        expected = log_p(text, label) - log_p("User:\nCall:", label)
+        assert choice.score == pytest.approx(expected, abs=1e-3)
+    assert reply.confidence == max(choice.probability for choice in reply.choices)
+    assert sum(choice.probability for choice in reply.choices) == pytest.approx(1)
+
+
+def test_arguments_are_the_greedy_ones(engine: EdgeEngine, toolset: Toolset) -> None:
+    """Cache, forced runs and partial heads change nothing: a full forward pass picks the same allowed token each time."""
+    reply = engine.reply(say("dim it"), toolset, options=ReplyOptions(tool_choice="set_light", parallel_calls=False))
+    (call,) = reply.calls
+    grammar = engine.grammars.of(toolset.tool("set_light"))
+    matcher = grammar.matcher()
+    ids = engine.tokenizer(render(say("dim it"))).input_ids
+    ids += engine.tokenizer(" set_light\n", add_special_tokens=False).input_ids
+    start = len(ids)
+    while not matcher.is_stopped():
+        forced = matcher.compute_ff_tokens()
+        if forced:
+            matcher.consume_tokens(forced)
+            ids += forced
+            continue
+        with torch.no_grad():
+            logits = engine.model(input_ids=torch.tensor([ids])).logits[0, -1]
+        allowed = [t for t in range(len(logits)) if matcher.validate_tokens([t])]
+        token = max(allowed, key=lambda t: float(logits[t]))
+        matcher.consume_token(token)
+        ids.append(token)
+    assert engine.tokenizer.decode(ids[start:]) == arguments_text(call.arguments)
+
+
+def test_the_adapters_priors_and_keys_decide(
+    engine: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
+) -> None:
+    adapter = make_adapter(engine.pool, toolset)
+    measured = engine.priors(toolset, adapter=adapter)
+    assert measured.shape == (4,)
+    shifted = measured.clone()
+    shifted[1] -= 1000.0  # get_weather, get_... sorted: get_weather, lights_off, set_light
+    fresh = EdgeEngine(engine.model, engine.tokenizer, pool=engine.pool)
+    reply = fresh.reply(say("hi"), toolset, adapter=adapter.with_priors(shifted))
+    assert reply.choices[0].name == toolset.names[1]
+    head = ChoiceHead(16, 8).eval()
+    with torch.no_grad():
+        head.log_t.fill_(8.0)
+    for wanted in range(4):
+        states = []
+        keyed = EdgeEngine(engine.model, engine.tokenizer, pool=engine.pool, head=head)
+        hook = head.query.register_forward_hook(lambda _, inputs, out, seen=states: seen.append(out[0]))
+        keys = torch.nn.functional.normalize(torch.randn(4, 8, generator=torch.Generator().manual_seed(1)), dim=-1)
+        keyed.reply(say("hi"), toolset, adapter=make_adapter(engine.pool, toolset, keys=keys))
+        hook.remove()
+        keys[wanted] = torch.nn.functional.normalize(states[0], dim=-1)
+        reply = keyed.reply(say("hi"), toolset, adapter=make_adapter(engine.pool, toolset, keys=keys))
+        assert reply.choices[0].name == (*toolset.names, None)[wanted]
+
+
+def test_an_adapter_of_other_tools_is_refused_and_another_order_is_not(
+    engine: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
+) -> None:
+    keys = torch.eye(4, 8)
+    engine.head = ChoiceHead(16, 8).eval()
+    plain = make_adapter(engine.pool, toolset, keys=keys)
+    order = [2, 0, 1]
+    turned = Adapter(
+        gates=plain.gates,
+        names=tuple(toolset.names[i] for i in order),
+        keys=keys[[*order, 3]],
+        toolset=plain.toolset,
+        generator=plain.generator,
+    )
+    assert same(
+        engine.reply(say("hi"), toolset, adapter=plain), engine.reply(say("hi"), toolset, adapter=turned)
+    )
+    with pytest.raises(AdapterError, match="made for the tools"):
+        engine.reply(say("hi"), Toolset(tools=toolset.tools[:2]), adapter=plain)
+    engine.pool = None
+    with pytest.raises(AdapterError, match="no expert pool"):
+        engine.reply(say("hi"), toolset, adapter=plain)
+
+
+def test_usage_counts_what_was_sent_and_written(engine: EdgeEngine, toolset: Toolset) -> None:
+    count = lambda text, **more: len(engine.tokenizer(text, **more).input_ids)  # noqa: E731
+    tools = count(describe_toolset(toolset), add_special_tokens=False)
+    options = ReplyOptions(tool_choice="set_light", parallel_calls=False)
+    plain = engine.reply(say("dim it"), toolset, options=options)
+    assert plain.usage.prompt_tokens == count(render(say("dim it")))
+    assert (plain.usage.tool_prompt_tokens, plain.usage.saved_prompt_tokens) == (0, tools)
+    prompted = engine.reply(say("dim it"), toolset, tools_in_prompt=True, options=options)
+    assert prompted.usage.prompt_tokens == count(describe_toolset(toolset) + render(say("dim it")))
+    assert (prompted.usage.tool_prompt_tokens, prompted.usage.saved_prompt_tokens) == (tools, 0)
+    assert 0 < plain.usage.first_token_seconds <= plain.usage.seconds
+    words = engine.reply(say("dim it"), toolset, options=ReplyOptions(tool_choice="none", max_tokens=5))
+    assert 0 < words.usage.completion_tokens <= 5
+
+
+def test_a_kept_prefix_changes_nothing(engine: EdgeEngine, toolset: Toolset) -> None:
+    options = ReplyOptions(max_tokens=60, keep_prefix=True)
+    for text in (*TEXTS, *TEXTS):
+        cold = engine.reply(say(text), toolset, tools_in_prompt=True, options=ReplyOptions(max_tokens=60))
+        assert same(cold, engine.reply(say(text), toolset, tools_in_prompt=True, options=options))
+
+
+def test_a_stream_says_what_the_reply_says(engine: EdgeEngine, toolset: Toolset) -> None:
+    for text in TEXTS:
+        for wish in ("any", "none", "auto"):
+            options = ReplyOptions(max_tokens=60, tool_choice=wish)
+            events = list(engine.stream(say(text), toolset, options=options))
+            assert isinstance(events[-1], Done)
+            reply = events[-1].reply
+            assert same(reply, engine.reply(say(text), toolset, options=options))
+            for index, call in enumerate(reply.calls):
+                pieces = [e for e in events if isinstance(e, CallDelta) and e.index == index]
+                parameters = toolset.tool(call.name).parameters
+                assert "".join(p.arguments_text for p in pieces) == arguments_text(call.arguments, parameters)
+            made = [e.name for e in events if isinstance(e, ChoiceMade) and e.name]
+            assert made == [call.name for call in reply.calls]
+            assert "".join(e.text for e in events if isinstance(e, TextDelta)) == reply.content
+
+
+def test_a_closed_stream_frees_the_model(engine: EdgeEngine, toolset: Toolset) -> None:
+    stream = engine.stream(say("hi"), toolset, options=ReplyOptions(tool_choice="none", max_tokens=1500))
+    next(stream)
+    stream.close()
+    engine.reply(say("hi"), toolset, options=ReplyOptions(max_tokens=40, timeout=5))
+
+
+def test_sampling_is_seeded(engine: EdgeEngine, toolset: Toolset) -> None:
+    def words(seed: int) -> str:
+        options = ReplyOptions(tool_choice="none", temperature=2.0, seed=seed, max_tokens=12)
+        return engine.reply(say("hi"), toolset, options=options).content
+
+    assert words(1) == words(1)
+    assert len({words(seed) for seed in range(4)}) > 1
+
+
+def test_words_end_at_a_stop_sequence_and_hold_no_line_end(engine: EdgeEngine, toolset: Toolset) -> None:
+    whole = engine.reply(say("hi"), toolset, options=ReplyOptions(tool_choice="none", max_tokens=12)).content
+    assert whole
+    assert "\n" not in whole
+    stop = whole[len(whole) // 2 :][:2]
+    options = ReplyOptions(tool_choice="none", max_tokens=12, stop=(stop,))
+    assert engine.reply(say("hi"), toolset, options=options).content == whole[: whole.find(stop)].strip()
+
+
+def test_a_long_conversation_keeps_its_newest_turns(
+    make_tiny: Callable, tiny_tokenizer, toolset: Toolset
+) -> None:
+    engine = EdgeEngine(make_tiny("gemma3", max_position_embeddings=256), tiny_tokenizer)
+    old = [
+        Message(role="user", content="first " * 20),
+        Message(role="assistant", calls=(Call(name="lights_off"),)),
+        Message(role="tool", content="done " * 10),
+    ]
+    options = ReplyOptions(max_tokens=40)
+    long = engine.reply([*old, *old, *say("and now?")], toolset, options=options)
+    assert same(long, engine.reply(say("and now?"), toolset, options=options))
+    with pytest.raises(DecodeError, match="newest turn"):
+        engine.reply(say("word " * 200), toolset, options=options)
+
+
+def test_without_tools_it_answers_in_words(engine: EdgeEngine) -> None:
+    reply = engine.reply(say("hi"), Toolset(), options=ReplyOptions(max_tokens=8))
+    assert not reply.calls
+    assert reply.content
+
+
+def test_an_unknown_tool_choice_is_an_error(engine: EdgeEngine, toolset: Toolset) -> None:
+    with pytest.raises(DecodeError, match="no_such_tool"):
+        engine.reply(say("hi"), toolset, options=ReplyOptions(tool_choice="no_such_tool"))
+
+
+def test_exclusive_gives_the_pristine_base_and_takes_it_back(
+    engine: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
+) -> None:
+    base = {name: p.clone() for name, p in engine.model.named_parameters()}
+    adapter = make_adapter(engine.pool, toolset)
+    before = engine.reply(say("hi"), toolset, adapter=adapter, options=ReplyOptions(max_tokens=40))
+    with engine.exclusive() as model:
+        engine.priors(toolset, adapter=make_adapter(engine.pool, toolset, 1))
+        assert all(torch.equal(p, base[name]) for name, p in model.named_parameters())
+    after = engine.reply(say("hi"), toolset, adapter=adapter, options=ReplyOptions(max_tokens=40))
+    assert same(before, after)
+
+
+def test_threads_and_tasks_get_their_own_answers(
+    make_tiny: Callable, make_pool: Callable, make_adapter: Callable, tiny_tokenizer, toolset: Toolset
+) -> None:
+    model = make_tiny("gemma3")
+    engine = EdgeEngine(model, tiny_tokenizer, pool=make_pool(model))
+    options = ReplyOptions(max_tokens=40)
+    work = [(text, make_adapter(engine.pool, toolset, seed)) for seed, text in enumerate(TEXTS)] * 3
+    expected = [engine.reply(say(text), toolset, adapter=adapter, options=options) for text, adapter in work]
+    got: dict[int, Reply] = {}
+
+    def ask(index: int) -> None:
+        text, adapter = work[index]
+        got[index] = engine.reply(say(text), toolset, adapter=adapter, options=options)
+
+    threads = [threading.Thread(target=ask, args=(index,)) for index in range(len(work))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(same(expected[index], got[index]) for index in range(len(work)))
+
+    async def tasks() -> None:
+        await asyncio.gather(*(asyncio.to_thread(ask, index) for index in range(len(work))))
+
+    got.clear()
+    asyncio.run(tasks())
+    assert all(same(expected[index], got[index]) for index in range(len(work)))
