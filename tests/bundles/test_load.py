@@ -105,6 +105,16 @@ def test_a_truncated_local_file_is_an_error(home, saved_model, tiny_gemma, file)
         load_models(pair(local(folder)), home)
 
 
+def test_converted_weights_that_cannot_be_read_are_converted_anew_by_the_next_run(home, converted):
+    path, found = converted / "model.safetensors", (converted / "model.safetensors").stat()
+    path.write_bytes(b"\xff" * found.st_size)
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))  # neither size nor time shows it
+    bundle = pair(ModelSource(kind="package", name="tiny"))
+    with pytest.raises(WeightsError, match=r"model\.safetensors has SHA-256"):
+        load_models(bundle, home)
+    assert load_models(bundle, home).edge.config.num_hidden_layers == 3
+
+
 def test_a_tokenizer_that_outgrows_its_model_is_refused(home, saved_model, make_tiny_gemma):
     folder = saved_model(make_tiny_gemma(vocab_size=300), "small")
     with pytest.raises(WeightsError, match="only 300"):
