@@ -79,7 +79,7 @@ def verify_folder(target: Path, progress: Progress = silent) -> None:
     """Hash one converted model.
 
     Raises:
-        WeightsError: a file differs from what was converted; the model is removed, and the next load converts.
+        WeightsError: a file differs from what was converted; it is removed, and the next load converts.
     """
     try:
         check_fully(target, progress)
