@@ -120,7 +120,7 @@ def write_gguf(
     shapes = _ffn_shapes(model)
     _check_source(reader, shapes, source)
 
-    writer = gguf.GGUFWriter(path, reader.get_field("general.architecture").contents())
+    writer = gguf.GGUFWriter(path, reader.fields[gguf.Keys.General.ARCHITECTURE].contents())
     try:
         _copy_metadata(reader, writer, name)
         for tensor in reader.tensors:

@@ -1,0 +1,60 @@
+"""One request on its way to the edge: whom it is for, what the edge may read, and with which adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from agent_specializer.messages import Message, Mode
+from agent_specializer.specs import Toolset
+
+if TYPE_CHECKING:
+    from agent_specializer.adapters import Specialization
+    from agent_specializer.loragen import Adapter
+
+Conversation = str | Sequence[Message]
+
+
+@dataclass(frozen=True)
+class Task:
+    """`agent` is the registered agent's name, None for a bare toolset. `messages` holds no system message."""
+
+    agent: str | None
+    toolset: Toolset
+    messages: tuple[Message, ...]
+    mode: Mode
+    specialization: Specialization | None = None
+
+    @property
+    def adapter(self) -> Adapter | None:
+        return self.specialization.adapter if self.specialization else None
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the adapter."""
+        return self.specialization.fingerprint if self.specialization else None
+
+    @property
+    def cache(self) -> Literal["hit", "miss"] | None:
+        return self.specialization.cache if self.specialization else None
+
+    @property
+    def tools_in_prompt(self) -> bool:
+        return self.mode == "prompted"
+
+    @property
+    def request(self) -> str:
+        """The last thing that the user said."""
+        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+
+
+def grounded(toolset: Toolset, messages: Conversation) -> tuple[Toolset, tuple[Message, ...]]:
+    """The toolset with the conversation's system messages in its instructions, and the other messages."""
+    if isinstance(messages, str):
+        return toolset, (Message(role="user", content=messages),)
+    system = [m.content for m in messages if m.role == "system" and m.content.strip()]
+    if system:
+        instructions = "\n".join(text for text in [toolset.instructions, *system] if text.strip())
+        toolset = Toolset(tools=toolset.tools, instructions=instructions)
+    return toolset, tuple(message for message in messages if message.role != "system")

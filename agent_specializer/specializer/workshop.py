@@ -1,0 +1,209 @@
+"""Registering tools, and making, checking and exporting adapters: all that precedes asking."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from agent_specializer.adapters import (
+    AdapterCache,
+    Export,
+    Format,
+    OnStep,
+    Specialization,
+    Verification,
+    export_adapter,
+)
+from agent_specializer.errors import AdapterError, NotFound
+from agent_specializer.intake import read_tools
+from agent_specializer.progress import Progress
+from agent_specializer.settings import Settings, load_settings
+from agent_specializer.specializer.runtime import Runtime
+from agent_specializer.specs import Toolset
+from agent_specializer.store import Registry, ToolChange
+
+if TYPE_CHECKING:
+    from agent_specializer.adapters.formats import Quantization
+    from agent_specializer.edge.engine import EdgeEngine
+    from agent_specializer.loragen import Generator
+
+Who = str | Toolset
+"""A registered agent by name, or any toolset."""
+
+
+class Workshop:
+    """Registry, runtime and adapter cache of one home; `Specializer` adds the asking."""
+
+    def __init__(
+        self,
+        *,
+        home: str | Path | None = None,
+        bundle: str | None = None,
+        database_url: str | None = None,
+        settings: Settings | None = None,
+        checkpoint: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        given = settings.model_dump() if settings else {}
+        named = {"home": home, "bundle": bundle, "database_url": database_url}
+        self.settings = load_settings(**given | {key: value for key, value in named.items() if value})
+        self.runtime = Runtime(
+            self.settings, checkpoint=Path(checkpoint) if checkpoint else None, progress=progress
+        )
+        self._lock = threading.RLock()
+        self._registry: Registry | None = None
+        self._cache: AdapterCache | None = None
+
+    @property
+    def registry(self) -> Registry:
+        """Tools, agents, adapters and runs; made or brought up to date when first used. Raises StoreError."""
+        with self._lock:
+            if self._registry is None:
+                self._registry = Registry(self.settings.db_url, keep_texts=self.settings.keep_texts)
+            return self._registry
+
+    @property
+    def engine(self) -> EdgeEngine:
+        """The edge model's engine; loads the models on first use. Raises WeightsError, CheckpointError."""
+        return self.runtime.engine
+
+    @property
+    def generator(self) -> Generator:
+        """What makes adapters; loads the models on first use. Raises WeightsError, CheckpointError."""
+        return self.runtime.generator
+
+    @property
+    def cache(self) -> AdapterCache:
+        """Adapters of this generator; loads the models on first use."""
+        generator = self.generator
+        with self._lock:
+            if self._cache is None:
+                self._cache = AdapterCache(self.registry, generator, self.engine)
+            return self._cache
+
+    def close(self) -> None:
+        """Give the database's connections back."""
+        with self._lock:
+            if self._registry is not None:
+                self._registry.close()
+                self._registry = None
+                self._cache = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Tools ------------------------------------------------------------------------------------------------
+
+    def register_tools(self, sources: Sequence[Any], *, source: str = "") -> list[ToolChange]:
+        """Register tools: functions, LangChain tools, pydantic models, dicts in any usual format, ToolSpecs,
+        and paths of files. All of them or none.
+
+        Raises:
+            IntakeError: something is no tool definition; SchemaNotSupported: its schema cannot be enforced.
+        """
+        return self.registry.add_tools(read_tools(list(sources)), source=source)
+
+    # Specialising -----------------------------------------------------------------------------------------
+
+    def specialize(self, agent: Who, *, force: bool = False, on_step: OnStep | None = None) -> Specialization:
+        """The adapter of an agent or toolset: from the cache, or made in one forward pass.
+
+        Args:
+            force: make it even if it is in the cache.
+            on_step: told of each step as soon as it is done.
+
+        Raises:
+            NotFound: no such agent. CheckpointError: there is no generator for these models.
+            AdapterError: the task description is too long for the cloud model.
+        """
+        name, toolset = self._toolset(agent)
+        return self.cache.get(toolset, agent=name, force=force, on_step=on_step)
+
+    def verify(
+        self, adapter: str | None = None, *, on_done: Callable[[Verification], None] | None = None
+    ) -> list[Verification]:
+        """Make cached adapters again and compare.
+
+        Args:
+            adapter: fingerprint, or its beginning; None verifies all.
+            on_done: told of each as soon as it is compared.
+        """
+        rows = self.registry.adapters() if adapter is None else [self.registry.adapter(adapter)]
+        results = []
+        for row in rows:
+            results.append(self.cache.verify(row))
+            if on_done is not None:
+                on_done(results[-1])
+        return results
+
+    def export(
+        self,
+        adapter: str,
+        *,
+        format: Format,
+        out: str | Path | None = None,
+        quantization: Quantization = "bf16",
+        progress: Progress | None = None,
+    ) -> Export:
+        """Write an adapter for other programs: a PEFT folder, a merged safetensors folder, or a GGUF file.
+
+        Args:
+            adapter: an agent's name (specialised if need be), or the beginning of an adapter's fingerprint.
+            out: folder or file; None is in the home's `exports`.
+            quantization: of the merged weights in a GGUF file.
+
+        Raises:
+            NotFound: no such agent or adapter. ConfigError: the format or `out` cannot be.
+            AdapterError: the adapter was made by another generator. WeightsError: the disk is full.
+        """
+        name, specialization = self._adapter(adapter)
+        suffix = ".gguf" if format == "gguf" else ""
+        file = f"{_file_name(name or 'toolset')}-{specialization.fingerprint[:8]}-{format}{suffix}"
+        target = Path(out) if out else self.settings.home / "exports" / file
+        with self.engine.exclusive():
+            return export_adapter(
+                specialization.adapter,
+                specialization.toolset,
+                target,
+                format=format,
+                models=self.runtime.models,
+                pool=self.generator.pool,
+                fingerprint=specialization.fingerprint,
+                quantization=quantization,
+                progress=progress or self.runtime.progress,
+            )
+
+    # Inside -----------------------------------------------------------------------------------------------
+
+    def _toolset(self, agent: Who) -> tuple[str | None, Toolset]:
+        return (None, agent) if isinstance(agent, Toolset) else (agent, self.registry.toolset(agent))
+
+    def _adapter(self, adapter: str) -> tuple[str | None, Specialization]:
+        """The adapter of an agent, or the one whose fingerprint begins so."""
+        try:
+            self.registry.agent(adapter)
+        except NotFound as no_agent:
+            try:
+                row = self.registry.adapter(adapter)
+            except NotFound as no_adapter:
+                fingerprint = len(adapter) >= 4 and all(c in "0123456789abcdef" for c in adapter.lower())
+                raise (no_adapter if fingerprint else no_agent) from None
+        else:
+            return adapter, self.specialize(adapter)
+        if row.generator_fp != self.generator.fingerprint:
+            raise AdapterError(
+                f"adapter {row.fingerprint[:12]} was made by another generator ({row.generator_fp[:12]})",
+                hint="specialise the agent again, or name the checkpoint that made it",
+            )
+        toolset = self.registry.adapter_toolset(row.fingerprint)
+        return row.agent, self.cache.get(toolset, agent=row.agent)
+
+
+def _file_name(text: str) -> str:
+    """`text` with what file systems dislike replaced."""
+    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in text)[:60]
