@@ -52,7 +52,7 @@ def _type(schema: dict[str, Any]) -> str:
     }
     if set(rest) <= {"type"} and isinstance(rest.get("type", "any"), str):
         kind = rest.get("type", "any")
-    elif set(rest) <= {"type", "enum"}:
+    elif "enum" in rest and set(rest) <= {"type", "enum"}:
         kind = "one of " + ", ".join(json.dumps(value, ensure_ascii=False) for value in rest["enum"])
     else:
         kind = json.dumps(rest, ensure_ascii=False, separators=(",", ":"))

@@ -173,29 +173,31 @@ def _call(
             outcome.completion_tokens += len(chosen)
             return None
         name = choice.name
-        again = any(call.name == name for call in outcome.calls)
-        made = ChoiceMade(index, name, choice.probability, ranking)
-        pieces: list[Event] = [made]
-        if not again:
-            job.emit(made)
+        # The first call is shown as it is written; a later one when it is known to fit, and to be another one.
+        pieces: list[Event] = []
+        show = pieces.append if outcome.calls else job.emit
+        show(ChoiceMade(index, name, choice.probability, ranking))
 
-        def written(text: str, name: str = name, again: bool = again, pieces: list[Event] = pieces) -> None:
-            # The second call of a tool is shown when it is known to differ from the first.
-            (pieces.append if again else job.emit)(CallDelta(index, name, text))
+        def written(text: str, name: str = name, show: Callable[[Event], None] = show) -> None:
+            show(CallDelta(index, name, text))
 
-        grammar = job.grammars.of(job.toolset.tool(name))
         tail.tokens += chosen
         try:
             arguments = yield from decode_arguments(
-                tail, grammar, sampler, budget=budget, head_rows=job.head_rows, written=written
+                tail,
+                job.grammars.of(job.toolset.tool(name)),
+                sampler,
+                budget=budget,
+                head_rows=job.head_rows,
+                written=written,
             )
         except DecodeError:
             if not outcome.calls:
                 raise
             return None  # the budget ends between calls: those that are complete stand
         call = Call(name=name, arguments=arguments)
-        if not again or not _repeats(call, outcome.calls):
-            for event in pieces if again else ():
+        if not _repeats(call, outcome.calls):
+            for event in pieces:
                 job.emit(event)
             outcome.calls.append(call)
             outcome.completion_tokens += len(tail.tokens) - start
@@ -217,7 +219,7 @@ def _words(
     ]
     outcome.content, count = yield from decode_words(
         tail,
-        job.tokenizer,
+        job.grammars.vocabulary,
         sampler,
         budget=budget,
         stop=job.options.stop,

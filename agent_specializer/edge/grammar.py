@@ -36,6 +36,14 @@ class Vocabulary:
     ends_string: np.ndarray
     ends_number: np.ndarray
 
+    def text(self, ids: list[int]) -> bytes:
+        """The bytes of some tokens, which may end within a letter."""
+        return self.tokens.decode_bytes(ids)
+
+    def is_special(self, token: int) -> bool:
+        """Whether a token stands for no text: the end of the sequence, padding ..."""
+        return self.tokens.is_special_token(token)
+
     @staticmethod
     def of(tokenizer: PreTrainedTokenizerBase, head_rows: int) -> Vocabulary:
         """Of a fast tokenizer (seconds for 262,144 tokens). `head_rows`, of the model, may be more than its tokens."""

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Generator, Sequence
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from agent_specializer.edge.arguments import Sampler, Tail
+from agent_specializer.edge.grammar import Vocabulary
 from agent_specializer.edge.passes import Feed, Seen
 
 FIRST_CANDIDATES = 64
-"""An answer starts with one of so many likeliest tokens that is not empty; without one it stays empty."""
-
-HALF = "\N{REPLACEMENT CHARACTER}"
-"""What an unfinished letter decodes to."""
+"""An answer starts with one of so many likeliest tokens that is not blank."""
 
 
 def decode_words(
     tail: Tail,
-    tokenizer: PreTrainedTokenizerBase,
+    vocabulary: Vocabulary,
     sampler: Sampler,
     *,
     budget: int,
@@ -28,48 +26,40 @@ def decode_words(
 ) -> Generator[Feed, Seen, tuple[str, int]]:
     """An answer of at most `budget` tokens behind the tokens of `tail`: its text, and how many tokens it has."""
     ends = ("\n", *stop)
-    special = set(tokenizer.all_special_ids)
     held = max(map(len, ends)) - 1
-    ids: list[int] = []
-    text, sent = "", 0
-    while len(ids) < budget:
+    letters = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    text, sent, count = "", 0, 0
+    while count < budget:
         seen = yield tail.feed(rows="all")
         assert seen.logits is not None
-        logits = seen.logits
-        if not ids:
-            logits = _without_blanks(logits, tokenizer, special)
-        token = sampler.pick(logits)
-        if token in special or (not ids and not bool(torch.isfinite(logits[token]))):
+        token = sampler.pick(seen.logits if count else _without_blanks(seen.logits, vocabulary))
+        if vocabulary.is_special(token):
             break
-        ids.append(token)
+        count += 1
         tail.tokens.append(token)
-        text = str(tokenizer.decode(ids))
+        # The blank behind "Answer:" is no part of the answer.
+        text = (text + letters.decode(vocabulary.text([token]))).lstrip()
         found = [at for at in (text.find(end) for end in ends) if at >= 0]
         if found:
             text = text[: min(found)]
             break
-        # What may still turn out to be the start of a stop sequence, or half a letter, is held back.
-        ready = len(text[: len(text.rstrip(HALF)) - held].rstrip())
+        # What may still turn out to be the start of a stop sequence is held back, and so are blanks, for the same end.
+        ready = len(text[: len(text) - held].rstrip())
         if ready > sent:
-            piece = text[sent:ready].lstrip() if not text[:sent].strip() else text[sent:ready]
+            written(text[sent:ready])
             sent = ready
-            if piece:
-                written(piece)
-    text = text.rstrip(HALF)
-    rest = text[sent:].rstrip() if text[:sent].strip() else text.strip()
-    if rest:
-        written(rest)
-    return text.strip(), len(ids)
+    text = text.rstrip()
+    if len(text) > sent:
+        written(text[sent:])
+    return text, count
 
 
-def _without_blanks(
-    logits: torch.Tensor, tokenizer: PreTrainedTokenizerBase, special: set[int]
-) -> torch.Tensor:
-    """`logits` (vocabulary,) with only those of the likeliest tokens that have something to say."""
+def _without_blanks(logits: torch.Tensor, vocabulary: Vocabulary) -> torch.Tensor:
+    """`logits` (vocabulary,) with only those of the likeliest tokens that have something to say, where there are any."""
     top = logits.topk(min(FIRST_CANDIDATES, len(logits))).indices.tolist()
-    kept = [
-        token for token in top if token not in special and str(tokenizer.decode([token])).strip(" \n\r\t")
-    ]
+    kept = [token for token in top if not vocabulary.is_special(token) and vocabulary.text([token]).strip()]
+    if not kept:
+        return logits
     out = torch.full_like(logits, float("-inf"))
     out[kept] = logits[kept]
     return out

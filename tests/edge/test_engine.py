@@ -20,7 +20,13 @@ from agent_specializer.loragen import Adapter, ChoiceHead
 from agent_specializer.messages import Call, Message, Reply
 from agent_specializer.specs import Toolset
 
-TEXTS = ("dim the light", "is it raining in Oslo?", "set the hall light to 20 %", "thanks", "get out of the light!")
+TEXTS = (
+    "dim the light",
+    "is it raining in Oslo?",
+    "set the hall light to 20 %",
+    "thanks",
+    "get out of the light!",
+)
 
 
 def say(text: str) -> list[Message]:
@@ -37,7 +43,9 @@ def assert_valid(reply: Reply, toolset: Toolset) -> None:
 
 def same(left: Reply, right: Reply) -> bool:
     return (left.calls, left.content) == (right.calls, right.content) and torch.allclose(
-        torch.tensor([c.score for c in left.choices]), torch.tensor([c.score for c in right.choices]), atol=1e-3
+        torch.tensor([c.score for c in left.choices]),
+        torch.tensor([c.score for c in right.choices]),
+        atol=1e-3,
     )
 
 
@@ -68,16 +76,22 @@ def test_a_batch_of_mixed_adapters_replies_as_one_by_one(
         for seed, (text, ts) in enumerate(zip(TEXTS, [toolset, small, toolset, small, toolset], strict=True))
     ]
     one_by_one = [
-        engine.reply(r.messages, r.toolset, adapter=r.adapter, tools_in_prompt=r.tools_in_prompt, options=options)
+        engine.reply(
+            r.messages, r.toolset, adapter=r.adapter, tools_in_prompt=r.tools_in_prompt, options=options
+        )
         for r in requests
     ]
-    # A fresh engine, so that priors, too, are measured in the batch.
-    fresh = EdgeEngine(engine.model, engine.tokenizer, pool=engine.pool)
+    with (
+        engine.exclusive() as model
+    ):  # a fresh engine on the base, so that priors, too, are measured in the batch
+        fresh = EdgeEngine(model, engine.tokenizer, pool=engine.pool)
     batch = fresh.reply_batch(requests)
     for alone, together in zip(one_by_one, batch, strict=True):
         assert isinstance(together, Reply)
         assert same(alone, together)
-    assert len({tuple(r.calls) for r in one_by_one}) > 1, "the adapters make no difference: this test shows nothing"
+    assert len({str(r.calls) for r in one_by_one}) > 1, (
+        "the adapters make no difference: this test shows nothing"
+    )
 
 
 def test_one_failure_in_a_batch_leaves_the_others_alone(engine: EdgeEngine, toolset: Toolset) -> None:
@@ -90,7 +104,9 @@ def test_one_failure_in_a_batch_leaves_the_others_alone(engine: EdgeEngine, tool
     assert first.calls == last.calls == engine.reply(good.messages, toolset, options=good.options).calls
 
 
-def test_the_score_of_a_choice_is_what_a_plain_forward_pass_gives(engine: EdgeEngine, toolset: Toolset) -> None:
+def test_the_score_of_a_choice_is_what_a_plain_forward_pass_gives(
+    engine: EdgeEngine, toolset: Toolset
+) -> None:
     """The tree pass and the cache change nothing: log p(name | request) - log p(name | empty request)."""
     reply = engine.reply(say("dim the light"), toolset)
 
@@ -113,7 +129,9 @@ def test_the_score_of_a_choice_is_what_a_plain_forward_pass_gives(engine: EdgeEn
 
 def test_arguments_are_the_greedy_ones(engine: EdgeEngine, toolset: Toolset) -> None:
     """Cache, forced runs and partial heads change nothing: a full forward pass picks the same allowed token each time."""
-    reply = engine.reply(say("dim it"), toolset, options=ReplyOptions(tool_choice="set_light", parallel_calls=False))
+    reply = engine.reply(
+        say("dim it"), toolset, options=ReplyOptions(tool_choice="set_light", parallel_calls=False)
+    )
     (call,) = reply.calls
     grammar = engine.grammars.of(toolset.tool("set_light"))
     matcher = grammar.matcher()
@@ -143,17 +161,21 @@ def test_the_adapters_priors_and_keys_decide(
     assert measured.shape == (4,)
     shifted = measured.clone()
     shifted[1] -= 1000.0  # get_weather, get_... sorted: get_weather, lights_off, set_light
-    fresh = EdgeEngine(engine.model, engine.tokenizer, pool=engine.pool)
+    with engine.exclusive() as model:
+        fresh = EdgeEngine(model, engine.tokenizer, pool=engine.pool)
     reply = fresh.reply(say("hi"), toolset, adapter=adapter.with_priors(shifted))
     assert reply.choices[0].name == toolset.names[1]
     head = ChoiceHead(16, 8).eval()
     with torch.no_grad():
         head.log_t.fill_(8.0)
     for wanted in range(4):
-        states = []
-        keyed = EdgeEngine(engine.model, engine.tokenizer, pool=engine.pool, head=head)
+        states: list[torch.Tensor] = []
+        with fresh.exclusive() as model:
+            keyed = fresh = EdgeEngine(model, engine.tokenizer, pool=engine.pool, head=head)
         hook = head.query.register_forward_hook(lambda _, inputs, out, seen=states: seen.append(out[0]))
-        keys = torch.nn.functional.normalize(torch.randn(4, 8, generator=torch.Generator().manual_seed(1)), dim=-1)
+        keys = torch.nn.functional.normalize(
+            torch.randn(4, 8, generator=torch.Generator().manual_seed(1)), dim=-1
+        )
         keyed.reply(say("hi"), toolset, adapter=make_adapter(engine.pool, toolset, keys=keys))
         hook.remove()
         keys[wanted] = torch.nn.functional.normalize(states[0], dim=-1)
