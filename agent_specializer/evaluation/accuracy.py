@@ -10,11 +10,16 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from agent_specializer.describe import describe_toolset
+from agent_specializer.edge.events import ChoiceMade, Event
+from agent_specializer.edge.options import ReplyOptions
+from agent_specializer.edge.transcript import render
 from agent_specializer.errors import ConfigError, DecodeError, SchemaNotSupported
 from agent_specializer.evaluation.calibration import calibration
 from agent_specializer.evaluation.machine import machine, versions
@@ -23,13 +28,12 @@ from agent_specializer.evaluation.modes import Seat, Workbench, check_modes
 from agent_specializer.evaluation.tasks import Group, Item, load_groups
 from agent_specializer.examples import read_toolsets
 from agent_specializer.examples.compose import Distractors, Names
+from agent_specializer.messages import Call, Reply, Usage
 from agent_specializer.progress import Progress, silent
 from agent_specializer.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from agent_specializer.bundles import LoadedBundle
-    from agent_specializer.edge.options import ReplyOptions
-    from agent_specializer.messages import Reply
     from agent_specializer.specs import Toolset
 
 MAX_TOKENS = 200
@@ -63,7 +67,8 @@ def run_accuracy(
         tools: tools per toolset, N; limit: examples, None for all.
         checkpoint: folder of another generator than the bundle's; baselines: folders of the baselines' by
             mode.
-        calls: False decides on the tool only, several times faster: one call, no arguments, no `call_exact`.
+        calls: False stops each reply at its first tool, several times faster: right is any tool of the gold
+            calls, and there is no `call_exact`.
         models: loaded already; None loads the bundle that `settings` names.
 
     Raises:
@@ -122,7 +127,7 @@ def run_accuracy(
             "generators": {mode: bench.generator(mode).fingerprint for mode in trained},
             "groups": len(groups),
             "tools_per_toolset": {"min": min(sizes), "mean": sum(sizes) / len(sizes), "max": max(sizes)},
-            "options": _options(calls).model_dump(),
+            "options": _options().model_dump(mode="json"),
             "seconds": seconds,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": machine(),
@@ -167,24 +172,50 @@ def write_lines(path: Path, rows: Iterable[Any]) -> None:
 
 def _ask(seat: Seat, group: Group, item: Item, *, calls: bool) -> tuple[Outcome, dict[str, Any]]:
     try:
-        reply = seat.engine.reply(
-            item.messages,
-            group.toolset,
-            adapter=seat.adapter,
-            tools_in_prompt=seat.tools_in_prompt,
-            options=_options(calls),
-        )
+        reply = _reply(seat, group, item) if calls else _first_choice(seat, group, item)
     except (DecodeError, SchemaNotSupported) as error:
         outcome = failed(item, error)
         return outcome, item_row(group, item, outcome, None)
-    outcome = judge(item, group.toolset, reply)
+    outcome = judge(item, group.toolset, reply, arguments=calls)
     return outcome, item_row(group, item, outcome, reply)
 
 
-def _options(calls: bool) -> ReplyOptions:
-    from agent_specializer.edge.options import ReplyOptions
+def _reply(seat: Seat, group: Group, item: Item) -> Reply:
+    return seat.engine.reply(
+        item.messages,
+        group.toolset,
+        adapter=seat.adapter,
+        tools_in_prompt=seat.tools_in_prompt,
+        options=_options(),
+    )
 
-    return ReplyOptions(max_tokens=MAX_TOKENS, keep_prefix=True)
+
+def _first_choice(seat: Seat, group: Group, item: Item) -> Reply:
+    """A reply that ends with the choice of its first tool: one call without arguments, or none."""
+    began = time.perf_counter()
+    events = seat.engine.stream(
+        item.messages,
+        group.toolset,
+        adapter=seat.adapter,
+        tools_in_prompt=seat.tools_in_prompt,
+        options=_options(),
+    )
+    with closing(cast("Generator[Event, None, None]", events)):  # the model stops here
+        choice = next(event for event in events if isinstance(event, ChoiceMade))
+    head = describe_toolset(group.toolset) if seat.tools_in_prompt else ""
+    tokenizer = seat.engine.tokenizer
+    usage = Usage(
+        prompt_tokens=len(tokenizer(head + render(item.messages)).input_ids),
+        tool_prompt_tokens=len(tokenizer(head, add_special_tokens=False).input_ids),
+        seconds=time.perf_counter() - began,
+    )
+    calls = () if choice.name is None else (Call(name=choice.name),)
+    return Reply(calls=calls, usage=usage, confidence=choice.confidence, choices=choice.choices)
+
+
+def _options() -> ReplyOptions:
+    # Words are not judged, so the first one is enough.
+    return ReplyOptions(max_tokens=MAX_TOKENS, stop=(" ",), keep_prefix=True)
 
 
 def _spare(toolsets: Iterable[Toolset], groups: Sequence[Group]) -> Toolset | None:

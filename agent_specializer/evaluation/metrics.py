@@ -48,13 +48,17 @@ class Outcome:
         return asdict(self)
 
 
-def judge(item: Item, toolset: Toolset, reply: Reply) -> Outcome:
-    """The outcome of `reply`. For an example without calls, right means that none was made."""
+def judge(item: Item, toolset: Toolset, reply: Reply, *, arguments: bool = True) -> Outcome:
+    """The outcome of `reply`. For an example without calls, right means that none was made.
+
+    Without `arguments` a reply holds its first tool only, which is right when it is any of the gold calls'.
+    """
     names = {call.name for call in reply.calls}
+    gold = {call.name for call in item.calls}
     return Outcome(
         index=item.index,
         has_calls=bool(item.calls),
-        tool_right=names == {call.name for call in item.calls},
+        tool_right=names == gold if arguments or not names else names <= gold,
         exact=same_calls(reply.calls, item.calls, item.accepted),
         made=len(reply.calls),
         valid=sum(is_valid(call, toolset) for call in reply.calls),

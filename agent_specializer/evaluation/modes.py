@@ -28,6 +28,8 @@ from agent_specializer.errors import CheckpointError, ConfigError
 from agent_specializer.evaluation.tasks import Group, families
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from agent_specializer.bundles import LoadedBundle
     from agent_specializer.edge.engine import EdgeEngine
     from agent_specializer.loragen import Adapter, Generator
@@ -68,6 +70,8 @@ class Workbench:
         checkpoint: folder of the generator; None is the bundle's.
         baselines: folders of the baselines' checkpoints by mode; those not given lie beside the bundle's
             checkpoint, e.g. ``embedded-shared-lora``.
+        merged_toolsets: how many toolsets' merged weights each engine keeps; with 0 the last one's is
+            dropped when another comes.
     """
 
     def __init__(
@@ -76,8 +80,10 @@ class Workbench:
         *,
         checkpoint: Path | None = None,
         baselines: dict[str, Path] | None = None,
+        merged_toolsets: int = 0,
     ) -> None:
         self.models = models
+        self._merged_bytes = merged_toolsets * _merged_bytes(models.edge)
         self.checkpoint = checkpoint or models.bundle.checkpoint
         self._baselines = baselines or {}
         self._generators: dict[Path, Generator] = {}
@@ -218,3 +224,11 @@ def wrong_adapter(own: Adapter, foreign: Adapter, rng: random.Random) -> Adapter
     return replace(
         own, gates=foreign.gates, keys=keys, generator=f"{own.generator}:wrong:{foreign.toolset}", priors=None
     )
+
+
+def _merged_bytes(model: nn.Module) -> int:
+    """Bytes of one adapter's merged weights."""
+    from agent_specializer.loragen.models import LINEARS, decoder, gated_mlps
+
+    mlps = gated_mlps(decoder(model))
+    return sum(getattr(mlp, linear).weight.nbytes for mlp in mlps for linear in LINEARS)
