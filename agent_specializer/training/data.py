@@ -18,7 +18,7 @@ from pathlib import Path
 from agent_specializer.errors import IntakeError
 from agent_specializer.examples import Composer, Example, Renaming, opaque, read_examples, read_toolsets
 from agent_specializer.messages import Call, Message
-from agent_specializer.specs import ToolSpec, Toolset
+from agent_specializer.specs import Toolset, ToolSpec
 
 DEV_SHARE = 12
 """One in so many families of toolsets is held out of training for the dev score."""
@@ -55,7 +55,9 @@ class Source:
         self.by_toolset = dict(groups)
         self.composer = Composer([self.toolsets[name] for name in groups])
         # Between as many as there are and as varied as they are; made-up requests teach less than real ones.
-        self.weight = (len(self.examples) * len(self.composer.tools)) ** 0.25 * (0.3 if self.choice_only else 1.0)
+        self.weight = (len(self.examples) * len(self.composer.tools)) ** 0.25 * (
+            0.3 if self.choice_only else 1.0
+        )
 
 
 def read_sources(data: Path, *, exclude: Sequence[str] = ()) -> tuple[list[Source], list[Source]]:
@@ -70,12 +72,18 @@ def read_sources(data: Path, *, exclude: Sequence[str] = ()) -> tuple[list[Sourc
     dev: list[Source] = []
     for path in sorted([*data.glob("*.toolsets.jsonl"), *data.glob("*.toolsets.jsonl.gz")]):
         name = path.name.split(".toolsets.")[0]
-        examples = next((p for p in (data / f"{name}.train.jsonl", data / f"{name}.train.jsonl.gz") if p.exists()), None)
+        examples = next(
+            (p for p in (data / f"{name}.train.jsonl", data / f"{name}.train.jsonl.gz") if p.exists()), None
+        )
         if name in exclude or (examples is None and any(data.glob(f"{name}.test.jsonl*"))):
             continue
         toolsets = read_toolsets(path)
         rows = read_examples(examples) if examples else _made_up(toolsets)
-        rows = [e for e in rows if e.toolset_id in toolsets and {c.name for c in e.calls} <= set(toolsets[e.toolset_id].names)]
+        rows = [
+            e
+            for e in rows
+            if e.toolset_id in toolsets and {c.name for c in e.calls} <= set(toolsets[e.toolset_id].names)
+        ]
         held_out = {toolset_id for toolset_id in toolsets if examples and _is_dev(toolset_id)}
         choice_only = examples is None
         train.append(Source(name, toolsets, [e for e in rows if e.toolset_id not in held_out], choice_only))
@@ -83,7 +91,9 @@ def read_sources(data: Path, *, exclude: Sequence[str] = ()) -> tuple[list[Sourc
             dev.append(Source(name, toolsets, [e for e in rows if e.toolset_id in held_out], choice_only))
     if not any(source.examples for source in train):
         raise IntakeError(
-            "no training examples here", source=str(data), hint="expected X.toolsets.jsonl and X.train.jsonl (or .gz)"
+            "no training examples here",
+            source=str(data),
+            hint="expected X.toolsets.jsonl and X.train.jsonl (or .gz)",
         )
     return [s for s in train if s.examples], [s for s in dev if s.examples]
 
@@ -91,9 +101,13 @@ def read_sources(data: Path, *, exclude: Sequence[str] = ()) -> tuple[list[Sourc
 class Compositions:
     """An endless, numbered supply of compositions."""
 
-    def __init__(self, sources: list[Source], *, seed: int, examples: int = 8, opaque_share: float = OPAQUE_SHARE) -> None:
+    def __init__(
+        self, sources: list[Source], *, seed: int, examples: int = 8, opaque_share: float = OPAQUE_SHARE
+    ) -> None:
         self.sources, self.seed, self.examples, self.opaque_share = sources, seed, examples, opaque_share
-        self.everything = Composer([ts for s in sources for ts in (s.toolsets[name] for name in s.by_toolset)])
+        self.everything = Composer(
+            [ts for s in sources for ts in (s.toolsets[name] for name in s.by_toolset)]
+        )
 
     def __getitem__(self, number: int) -> Composition:
         rng = random.Random(f"{self.seed}/composition/{number}")
@@ -124,7 +138,10 @@ class Compositions:
             if own and (len(own | new) > MAX_TOOLS or any(own.get(n, t) != t for n, t in new.items())):
                 break
             if len(new) > MAX_TOOLS:  # a large toolset: some of its examples' tools and some of the others
-                wanted = [example, *rng.sample(source.by_toolset[toolset_id], min(12, len(source.by_toolset[toolset_id])))]
+                wanted = [
+                    example,
+                    *rng.sample(source.by_toolset[toolset_id], min(12, len(source.by_toolset[toolset_id]))),
+                ]
                 names: dict[str, None] = {}
                 for i in wanted:
                     if len(names) < MAX_TOOLS - 3:
@@ -154,7 +171,9 @@ def _is_dev(toolset_id: str) -> bool:
     """Whether one of the toolset's families is held out: ``set/Alarm_1+Media_3@v5`` belongs to Alarm and Media."""
     prefix, _, rest = toolset_id.partition("/")
     families = {re.sub(r"_\d+$", "", part) for part in rest.split("@")[0].split("+")}
-    return any(int(hashlib.sha256(f"{prefix}/{f}".encode()).hexdigest(), 16) % DEV_SHARE == 0 for f in families)
+    return any(
+        int(hashlib.sha256(f"{prefix}/{f}".encode()).hexdigest(), 16) % DEV_SHARE == 0 for f in families
+    )
 
 
 TEMPLATES = (

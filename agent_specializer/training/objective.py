@@ -61,7 +61,11 @@ def score(model: nn.Module, head: ChoiceHead, batch: Batch, keys: Tensor) -> Sco
     logp = torch.stack([batch.tree.log_probabilities(one, subset) for one in per_row])
     calibrated = logp[:-1] - logp[-1:]
     state = tree_states[:-1, 0]
-    nll = nn.functional.cross_entropy(reply_out, torch.searchsorted(subset, targets)) if len(targets) else out.sum() * 0
+    nll = (
+        nn.functional.cross_entropy(reply_out, torch.searchsorted(subset, targets))
+        if len(targets)
+        else out.sum() * 0
+    )
     return Scores(
         total=head(calibrated, state, keys),
         keys=head.key_scores(state, keys) if keys.numel() else None,

@@ -74,7 +74,9 @@ def example_row(
         excluded = {names.index(call.name) for call in remaining[1:]} - {gold}
         if arguments:
             schema = toolset.tools[gold].parameters
-            reply = tokenizer(arguments_text(remaining[0].arguments, schema), add_special_tokens=False).input_ids
+            reply = tokenizer(
+                arguments_text(remaining[0].arguments, schema), add_special_tokens=False
+            ).input_ids
     else:
         gold, excluded = len(names), set()
         if step == 0 and example.answer:

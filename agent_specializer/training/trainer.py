@@ -1,0 +1,372 @@
+"""One training run: what a step draws, computes and changes; dev score; resumable state.
+
+What is drawn at a step depends on the seed and the step alone, so a run that was cut and resumed sees what an unbroken
+one would have. Several devices share a step through Accelerate: each takes compositions of its own, gradients are averaged.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase, get_cosine_schedule_with_warmup
+
+from agent_specializer.describe import describe_toolset
+from agent_specializer.edge.choose import NameTree
+from agent_specializer.edge.pooled import pooled
+from agent_specializer.errors import CheckpointError, ConfigError
+from agent_specializer.loragen.checkpoint import save_checkpoint
+from agent_specializer.loragen.cloud import tokenize
+from agent_specializer.loragen.generator import Generator, GeneratorConfig
+from agent_specializer.loragen.models import shape_of
+from agent_specializer.loragen.router import balance_loss
+from agent_specializer.specs import Toolset
+from agent_specializer.training.data import Composition, Compositions, read_sources
+from agent_specializer.training.objective import BALANCE_WEIGHT, Scores, loss, score
+from agent_specializer.training.rows import Batch, collate, empty_row, example_row
+
+STATE = "state.pt"
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """`kind`: the generator, or a baseline trained on the same data: one LoRA for all toolsets, with or without tools
+    in its prompt. `pool_size`: how many compositions the run draws from; their descriptions' keys and values are kept
+    up to `cache_bytes`. `per_step`: compositions of `examples` requests per step and device."""
+
+    kind: str = "generator"
+    steps: int = 600
+    seed: int = 0
+    lr: float = 1e-3
+    warmup: int = 30
+    weight_decay: float = 0.1
+    per_step: int = 2
+    examples: int = 8
+    pool_size: int = 300
+    cache_bytes: int = 4_000_000_000
+    dev_every: int = 100
+    dev_compositions: int = 12
+    save_every: int = 25
+    clip: float = 1.0
+    experts: int = 8
+    top_k: int = 2
+    rank: int = 8
+    cloud_lora_rank: int = 8
+    key_dim: int = 256
+    dropout: float = 0.0
+
+
+class Trainer:
+    """One run: the generator, its optimiser, and what is needed to draw and score a step."""
+
+    def __init__(
+        self,
+        *,
+        cloud: nn.Module,
+        edge: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        cloud_tokenizer: PreTrainedTokenizerBase | None = None,
+        data: Path,
+        out: Path,
+        options: TrainOptions,
+        exclude: tuple[str, ...] = (),
+        log: Callable[[dict[str, Any]], None] = lambda row: None,
+    ) -> None:
+        from accelerate import Accelerator
+
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        self.options, self.out, self.log, self.tokenizer = options, out, log, tokenizer
+        device = self.accelerator.device
+        self.edge = edge.requires_grad_(False).to(device)
+        cloud.requires_grad_(False).to(device)
+        sources, dev = read_sources(data, exclude=exclude)
+        self.sources = {s.name: len(s.examples) for s in sources}
+        self.choice_only = {id_ for s in sources if s.choice_only for id_ in s.by_toolset}
+        self.train_set = Compositions(sources, seed=options.seed, examples=options.examples)
+        dev_set = Compositions(dev or sources, seed=options.seed + 1_000_003, opaque_share=0.0)
+        opaque_set = Compositions(dev or sources, seed=options.seed + 1_000_003, opaque_share=1.0)
+        half = max(1, options.dev_compositions // 2)
+        self.dev = {
+            "kept": [dev_set[i] for i in range(options.dev_compositions)],
+            "opaque": [opaque_set[i] for i in range(half)],
+        }
+        torch.manual_seed(options.seed)
+        config = _config(options, cloud, edge)
+        self.generator = Generator(config, cloud, cloud_tokenizer or tokenizer).to(device)
+        if self.generator.config.routed:
+            self.generator.reader.start_from(cloud, torch.Generator().manual_seed(options.seed))
+        self.optimizer = torch.optim.AdamW(
+            _groups(self.generator, options.weight_decay), lr=options.lr, betas=(0.9, 0.999)
+        )
+        self.schedule = get_cosine_schedule_with_warmup(self.optimizer, options.warmup, options.steps)
+        self.step = 0
+        self.history: list[dict[str, Any]] = []
+        self._descriptions: OrderedDict[str, list[tuple[Tensor, Tensor]]] = OrderedDict()
+
+    # One step -----------------------------------------------------------------------------------------------------
+
+    def compositions(self, step: int) -> list[int]:
+        """Numbers of the compositions of `step` on this device: epochs over the pool, each in an order of its own."""
+        world, rank, per = (
+            self.accelerator.num_processes,
+            self.accelerator.process_index,
+            self.options.per_step,
+        )
+        numbers = []
+        for i in range(per):
+            index = (step * world + rank) * per + i
+            epoch, place = divmod(index, self.options.pool_size)
+            order = random.Random(f"{self.options.seed}/epoch/{epoch}").sample(
+                range(self.options.pool_size), self.options.pool_size
+            )
+            numbers.append(order[place])
+        return numbers
+
+    def train_step(self) -> dict[str, float]:
+        """One optimiser step; returns loss, balance, gradient norm, tokens."""
+        self.generator.train()
+        batches, gates, tokens = [], [], 0
+        for number in self.compositions(self.step):
+            composition = self.train_set[number]
+            rng = random.Random(f"{self.options.seed}/step/{self.step}/{number}")
+            torch.manual_seed(rng.getrandbits(32))  # dropout
+            batches.append((composition, self.batch(composition, rng)))
+        stacked = self.gates([c.toolset for c, _ in batches])
+        total = torch.zeros((), device=stacked.device)
+        choice = 0.0
+        for (composition, batch), row in zip(batches, stacked, strict=True):
+            scores = self.scores(composition.toolset, batch, row)
+            part = loss(scores, batch) / len(batches)
+            total = total + part
+            gates.append(row)
+            tokens += batch.tokens
+            choice += accuracy(scores.total, batch) / len(batches)
+        balance = balance_loss(torch.stack(gates))
+        total = total + BALANCE_WEIGHT * balance
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        parameters = [p for p in self.generator.parameters() if p.grad is not None]
+        if self.accelerator.num_processes > 1:
+            for parameter in parameters:
+                parameter.grad = self.accelerator.reduce(parameter.grad, reduction="mean")
+        norm = nn.utils.clip_grad_norm_(parameters, self.options.clip)
+        self.optimizer.step()
+        self.schedule.step()
+        self.step += 1
+        return {
+            "loss": float(total.detach()),
+            "balance": float(balance.detach()),
+            "choice_accuracy": choice,
+            "gradient_norm": float(norm),
+            "tokens": tokens,
+        }
+
+    def batch(self, composition: Composition, rng: random.Random, limit: int | None = None) -> Batch:
+        """The rows of a composition's examples and of the empty request, on the device."""
+        toolset = composition.toolset
+        tree = NameTree.of(self.tokenizer, toolset.names)
+        context = describe_toolset(toolset) if self.generator.config.tools_in_prompt else ""
+        examples = rng.sample(
+            composition.examples, min(limit or self.options.examples, len(composition.examples))
+        )
+        rows = [
+            example_row(
+                self.tokenizer,
+                example,
+                toolset,
+                tree,
+                rng,
+                arguments=example.toolset_id not in self.choice_only,
+                context=context,
+            )
+            for example in examples
+        ]
+        batch = collate([*rows, empty_row(self.tokenizer, context)], tree, self.tokenizer.pad_token_id or 0)
+        device = self.accelerator.device
+        moved = {k: v.to(device) for k, v in vars(batch).items() if isinstance(v, Tensor)}
+        return Batch(**moved, tree=tree)
+
+    def gates(self, toolsets: list[Toolset]) -> Tensor:
+        """Gates (toolsets, layers, experts), differentiable through router, meta tokens and the cloud's LoRA."""
+        generator = self.generator
+        if not generator.config.routed:
+            config = generator.config
+            return torch.full(
+                (len(toolsets), config.edge.layers, config.experts),
+                1 / config.experts,
+                device=self.accelerator.device,
+            )
+        states = [generator.reader.states_behind(generator.cloud, self.description(t)) for t in toolsets]
+        gates: Tensor = generator.router(torch.stack(states))
+        return gates
+
+    def description(self, toolset: Toolset) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of the toolset's description; the least recently used are dropped above `cache_bytes`."""
+        cache = self._descriptions
+        if toolset.fingerprint in cache:
+            cache.move_to_end(toolset.fingerprint)
+        else:
+            ids = tokenize(self.generator.tokenizer, describe_toolset(toolset), self.accelerator.device)
+            cache[toolset.fingerprint] = self.generator.reader.read(self.generator.cloud, ids)
+            while len(cache) > 1 and sum(map(_bytes, cache.values())) > self.options.cache_bytes:
+                cache.popitem(last=False)
+        return cache[toolset.fingerprint]
+
+    def scores(self, toolset: Toolset, batch: Batch, gates: Tensor) -> Scores:
+        """Scores of a batch under `gates` (layers, experts)."""
+        generator = self.generator
+        keys = torch.empty(0, 0)
+        if generator.config.routed and generator.config.key_dim:
+            keys = generator.keys(generator.features(toolset.tools).to(self.accelerator.device))
+        with pooled(self.edge, generator.pool, gates[None].expand(len(batch.ids), -1, -1)):
+            return score(self.edge, generator.head, batch, keys)
+
+    # Dev score ----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def dev_score(self) -> dict[str, float]:
+        """Choice accuracy on toolsets of families never trained on, names kept and opaque; with keys in wrong places."""
+        self.generator.eval()
+        out: dict[str, float] = {}
+        for names, compositions in self.dev.items():
+            sums = {"accuracy": 0.0, "names_only": 0.0, "keys_only": 0.0, "wrong_keys": 0.0, "reply_nll": 0.0}
+            for number, composition in enumerate(compositions):
+                batch = self.batch(composition, random.Random(f"dev/{number}"), limit=8)
+                scores = self.scores(composition.toolset, batch, self.gates([composition.toolset])[0])
+                sums["accuracy"] += accuracy(scores.total, batch)
+                sums["names_only"] += accuracy(scores.names, batch)
+                sums["reply_nll"] += float(scores.reply_nll)
+                if scores.keys is not None:
+                    sums["keys_only"] += accuracy(scores.keys, batch)
+                    wrong = torch.cat([scores.keys[:, :-1].roll(1, dims=1), scores.keys[:, -1:]], dim=1)
+                    sums["wrong_keys"] += accuracy(scores.total - scores.keys + wrong, batch)
+            out |= {f"dev_{names}_{key}": round(value / len(compositions), 4) for key, value in sums.items()}
+        return out
+
+    # Whole run ----------------------------------------------------------------------------------------------------
+
+    def run(self, *, resume: bool = False, stop_after: float | None = None) -> Path:
+        """Train to the end (or for `stop_after` seconds); writes the checkpoint and the run's state as it goes."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        if resume:
+            self.load_state()
+        elif (self.out / STATE).exists():
+            raise ConfigError(
+                f"{self.out} holds a run already", hint="go on with --resume, or give another --out"
+            )
+        started = last = time.monotonic()
+        tokens = 0
+        while self.step < self.options.steps:
+            row: dict[str, Any] = self.train_step()
+            tokens += int(row["tokens"])
+            now = time.monotonic()
+            row |= {
+                "step": self.step,
+                "seconds": round(now - last, 2),
+                "tokens_per_second": round(tokens / (now - started)),
+            }
+            last = now
+            if self.step % self.options.dev_every == 0 or self.step == self.options.steps:
+                row |= self.dev_score()
+            self.history.append(row)
+            self.log(row)
+            cut = stop_after is not None and now - started > stop_after
+            if self.step % self.options.save_every == 0 or self.step == self.options.steps or cut:
+                self.save_state()
+            if cut:
+                break
+        return self.out
+
+    def save_state(self) -> None:
+        """The run's state and the generator's checkpoint, each replaced atomically."""
+        if not self.accelerator.is_main_process:
+            return
+        state = {
+            "generator": self.generator.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "step": self.step,
+            "history": self.history,
+            "options": asdict(self.options),
+        }
+        temporary = self.out / f"{STATE}.tmp"
+        torch.save(state, temporary)
+        os.replace(temporary, self.out / STATE)
+        card = {"options": asdict(self.options), "steps_done": self.step, "sources": self.sources}
+        card["dev"] = next((_dev_of(row) for row in reversed(self.history) if _dev_of(row)), {})
+        save_checkpoint(self.generator, self.out, card=card)
+        (self.out / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in self.history))
+
+    def load_state(self) -> None:
+        path = self.out / STATE
+        if not path.exists():
+            raise CheckpointError(f"no run to resume in {self.out}", hint="start one without --resume")
+        state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
+        changed = {k for k, v in asdict(self.options).items() if state["options"].get(k) != v}
+        if changed:
+            raise ConfigError(
+                f"the run in {self.out} has other {', '.join(sorted(changed))}",
+                hint="resume with the same options",
+            )
+        self.generator.load_state_dict(state["generator"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.step, self.history = state["step"], state["history"]
+
+
+def accuracy(scores: Tensor, batch: Batch) -> float:
+    """Share of rows whose best choice that is not excluded is the right one."""
+    best = scores.masked_fill(batch.excluded[:-1], float("-inf")).argmax(-1)
+    return float((best == batch.gold[:-1]).float().mean())
+
+
+def _config(options: TrainOptions, cloud: nn.Module, edge: nn.Module) -> GeneratorConfig:
+    shapes = {"cloud": shape_of(cloud), "edge": shape_of(edge)}
+    if options.kind == "generator":
+        return GeneratorConfig(
+            **shapes,
+            experts=options.experts,
+            top_k=options.top_k,
+            rank=options.rank,
+            cloud_lora_rank=options.cloud_lora_rank,
+            key_dim=options.key_dim,
+            dropout=options.dropout,
+        )
+    if options.kind in ("shared_lora", "prompted_lora"):
+        # One expert of the rank that the generator's adapters have: K * r.
+        return GeneratorConfig(
+            **shapes,
+            experts=1,
+            top_k=1,
+            rank=options.top_k * options.rank,
+            dropout=options.dropout,
+            cloud_lora_rank=0,
+            key_dim=0,
+            routed=False,
+            tools_in_prompt=options.kind == "prompted_lora",
+        )
+    raise ConfigError(f"unknown kind {options.kind!r}", hint="generator, shared_lora or prompted_lora")
+
+
+def _groups(generator: Generator, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay for matrices only: not for biases, norms and the scalars of the choice head."""
+    matrices = [p for p in generator.parameters() if p.dim() >= 2]
+    rest = [p for p in generator.parameters() if p.dim() < 2]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+
+
+def _bytes(description: list[tuple[Tensor, Tensor]]) -> int:
+    return sum(k.nbytes + v.nbytes for k, v in description)
+
+
+def _dev_of(row: dict[str, Any]) -> dict[str, float]:
+    return {k: v for k, v in row.items() if k.startswith("dev_")}

@@ -1,0 +1,232 @@
+"""Training: what is drawn is determined by the seed, only the generator moves, a cut run resumes exactly."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from agent_specializer.edge.attention import PAD
+from agent_specializer.edge.choose import NameTree
+from agent_specializer.edge.transcript import EMPTY, render
+from agent_specializer.errors import CheckpointError, ConfigError, IntakeError
+from agent_specializer.examples import Example
+from agent_specializer.loragen import load_checkpoint
+from agent_specializer.loragen.models import decoder
+from agent_specializer.messages import Call, Message
+from agent_specializer.specs import Toolset, ToolSpec
+from agent_specializer.training.data import Compositions, read_sources
+from agent_specializer.training.rows import IGNORE, collate, empty_row, example_row
+from agent_specializer.training.trainer import Trainer, TrainOptions
+
+SMALL = {
+    "steps": 4,
+    "pool_size": 3,
+    "dev_every": 4,
+    "dev_compositions": 2,
+    "save_every": 2,
+    "warmup": 1,
+    "key_dim": 8,
+    "rank": 2,
+    "experts": 4,
+    "examples": 4,
+}
+VERBS = ("book", "cancel", "list", "find", "rate", "share")
+THINGS = ("hotel", "flight", "song", "alarm", "recipe")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two sets: one with requests (plain and gzip), one of tools alone."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    toolsets, examples = [], []
+    for thing in THINGS:
+        tools = [
+            {
+                "name": f"{verb}_{thing}",
+                "description": f"{verb} a {thing} for the user",
+                "parameters": {"type": "object", "properties": {"what": {"type": "string"}}},
+            }
+            for verb in VERBS
+        ]
+        toolsets.append({"toolset_id": f"set/{thing}", "description": thing, "tools": tools})
+        for verb in VERBS:
+            examples.append(
+                {
+                    "toolset_id": f"set/{thing}",
+                    "messages": [{"role": "user", "content": f"please {verb} my {thing}"}],
+                    "calls": [{"name": f"{verb}_{thing}", "arguments": {"what": thing}}],
+                }
+            )
+        examples.append(
+            {
+                "toolset_id": f"set/{thing}",
+                "messages": [{"role": "user", "content": "hi"}],
+                "calls": [],
+                "answer": "Hi!",
+            }
+        )
+    (folder / "set.toolsets.jsonl").write_text("".join(json.dumps(row) + "\n" for row in toolsets))
+    with gzip.open(folder / "set.train.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(row) + "\n" for row in examples)
+    (folder / "bare.toolsets.jsonl").write_text(json.dumps({**toolsets[0], "toolset_id": "bare/x"}) + "\n")
+    (folder / "held.toolsets.jsonl").write_text(json.dumps({**toolsets[0], "toolset_id": "held/x"}) + "\n")
+    (folder / "held.test.jsonl").write_text("this is never read\n")
+    return folder
+
+
+@pytest.fixture
+def trainer(data, tmp_path, make_tiny_gemma, tiny_tokenizer):
+    def make(out: str = "out", **options):
+        model = make_tiny_gemma()
+        return Trainer(
+            cloud=model,
+            edge=model,
+            tokenizer=tiny_tokenizer,
+            data=data,
+            out=tmp_path / out,
+            options=TrainOptions(**SMALL | options),
+        )
+
+    return make
+
+
+def test_sources_never_open_test_files_and_make_up_requests_for_bare_tools(data):
+    train, _ = read_sources(data)
+    assert {source.name for source in train} == {"set", "bare"}
+    bare = next(source for source in train if source.name == "bare")
+    assert bare.choice_only
+    assert len(bare.examples) == len(VERBS)
+
+
+def test_no_examples_is_a_clear_error(tmp_path):
+    with pytest.raises(IntakeError, match="no training examples"):
+        read_sources(tmp_path)
+
+
+def test_dev_families_are_disjoint_from_training(data):
+    train, dev = read_sources(data)
+    trained = {id_ for source in train for id_ in source.by_toolset}
+    held_out = {id_ for source in dev for id_ in source.by_toolset}
+    assert not trained & held_out
+
+
+def test_a_composition_depends_on_seed_and_number_alone(data):
+    train, _ = read_sources(data)
+    first, again = Compositions(train, seed=5), Compositions(train, seed=5)
+    expected = [first[i] for i in range(6)]
+    assert [again[i] for i in reversed(range(6))][::-1] == expected
+    assert [Compositions(train, seed=6)[i] for i in range(6)] != expected
+
+
+def test_every_call_of_a_composition_is_in_its_toolset_also_when_opaque(data):
+    train, _ = read_sources(data)
+    for share in (0.0, 1.0):
+        compositions = Compositions(train, seed=0, opaque_share=share)
+        for i in range(20):
+            composition = compositions[i]
+            names = set(composition.toolset.names)
+            assert {c.name for e in composition.examples for c in e.calls} <= names
+            assert all(name.startswith("tool_") for name in names) == (share == 1.0)
+
+
+def test_a_row_scores_each_branch_as_if_it_stood_alone(make_tiny_gemma, tiny_tokenizer):
+    """The packed row's log-probabilities equal those of separate passes over prefix + name."""
+    from agent_specializer.loragen.toolkeys import ChoiceHead
+    from agent_specializer.training.objective import score
+
+    model = make_tiny_gemma()
+    names = ("set_light", "get", "getter")
+    tools = tuple(
+        ToolSpec(name=name, description="d", parameters={"properties": {"a": {"type": "string"}}})
+        for name in names
+    )
+    toolset = Toolset(tools=tools)
+    tree = NameTree.of(tiny_tokenizer, toolset.names)
+    example = Example(
+        "x", (Message(role="user", content="light please"),), (Call(name="set_light", arguments={"a": "b"}),)
+    )
+    rows = [example_row(tiny_tokenizer, example, toolset, tree, random.Random(1)), empty_row(tiny_tokenizer)]
+    batch = collate(rows, tree, 0)
+    scores = score(model, ChoiceHead(16, 0), batch, torch.empty(0, 0))
+
+    def alone(text: str, label: tuple[int, ...]) -> float:
+        prefix = tiny_tokenizer(text).input_ids
+        ids = torch.tensor([prefix + list(label)])
+        logp = torch.log_softmax(model(ids).logits[0].float(), -1)
+        return float(sum(logp[len(prefix) - 1 + i, token] for i, token in enumerate(label)))
+
+    expected = [alone(render(example.messages), label) - alone(EMPTY, label) for label in tree.labels]
+    assert torch.allclose(scores.names[0], torch.tensor(expected), atol=1e-4)
+    # The reply is supervised as if it followed its own name alone.
+    prefix = tiny_tokenizer(render(example.messages)).input_ids
+    sequence = prefix + list(tree.labels[rows[0].gold]) + list(rows[0].reply)
+    logp = torch.log_softmax(model(torch.tensor([sequence])).logits[0].float(), -1)
+    start = len(sequence) - len(rows[0].reply)
+    nll = -sum(float(logp[i - 1, sequence[i]]) for i in range(start, len(sequence))) / len(rows[0].reply)
+    assert abs(float(scores.reply_nll) - nll) < 1e-4
+    assert (batch.segments == PAD).sum() == batch.ids.numel() - batch.tokens
+    assert int((batch.targets != IGNORE).sum()) == len(rows[0].reply)
+
+
+def test_training_moves_the_generator_and_nothing_else(trainer):
+    run = trainer()
+    frozen = {name: p.clone() for name, p in run.edge.named_parameters()}
+    before = {name: p.clone() for name, p in run.generator.named_parameters()}
+    run.train_step()
+    run.train_step()
+    assert all(torch.equal(frozen[name], p) for name, p in run.edge.named_parameters())
+    moved = {
+        name.split(".")[0] for name, p in run.generator.named_parameters() if not torch.equal(before[name], p)
+    }
+    assert moved == {"pool", "head", "reader", "router", "keys"}
+
+
+def test_a_cut_run_resumes_to_the_same_weights(trainer, tmp_path):
+    whole = trainer("whole")
+    whole.run()
+    cut = trainer("cut")
+    cut.run(stop_after=0.0)
+    assert cut.step < whole.step
+    resumed = trainer("cut")
+    resumed.run(resume=True)
+    for (name, a), (_, b) in zip(
+        whole.generator.state_dict().items(), resumed.generator.state_dict().items(), strict=True
+    ):
+        assert torch.equal(a, b), name
+    assert [row["loss"] for row in resumed.history] == [row["loss"] for row in whole.history]
+
+
+def test_a_finished_run_is_not_overwritten_and_other_options_do_not_resume(trainer):
+    trainer().run()
+    with pytest.raises(ConfigError, match="holds a run"):
+        trainer().run()
+    with pytest.raises(ConfigError, match="lr"):
+        trainer(lr=5e-4).run(resume=True)
+    with pytest.raises(CheckpointError, match="no run to resume"):
+        trainer("elsewhere").run(resume=True)
+
+
+@pytest.mark.parametrize("kind", ["generator", "shared_lora", "prompted_lora"])
+def test_a_run_leaves_a_checkpoint_that_loads(trainer, tmp_path, tiny_tokenizer, kind):
+    run = trainer(kind=kind)
+    run.run()
+    generator = load_checkpoint(tmp_path / "out", cloud=run.edge, edge=run.edge, tokenizer=tiny_tokenizer)
+    adapter = generator.generate(Toolset(tools=(ToolSpec(name="a"), ToolSpec(name="b"))))
+    assert torch.allclose(adapter.gates.sum(-1), torch.ones(len(adapter.gates)))
+    assert len(adapter.keys) == (3 if kind == "generator" else 0)
+
+
+def test_training_learns(trainer):
+    """On three compositions, seen over and over, the loss falls by a third and every layer's experts are used."""
+    run = trainer(steps=30, lr=1e-2, dev_every=100, save_every=100)
+    run.run()
+    losses = [row["loss"] for row in run.history]
+    assert sum(losses[-3:]) < 0.67 * sum(losses[:3])
+    assert all(p.abs().sum() > 0 for p in run.generator.pool.B.values())
+    assert decoder(run.edge) is not None
