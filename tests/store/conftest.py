@@ -1,11 +1,19 @@
-"""A registry on an empty SQLite file, and tools to put in it."""
+"""A registry on an empty database, and tools to put in it.
+
+The database is a SQLite file. With STORE_TEST_SERVER set to a PostgreSQL server's URL, for example
+`postgresql+psycopg://postgres@localhost/postgres`, all tests but those of SQLite's own ways use new databases
+there.
+"""
 
 from __future__ import annotations
 
+import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, make_url
 
 from agent_specializer.specs import ToolSpec
 from agent_specializer.store import Registry
@@ -18,8 +26,23 @@ def make_tool(name: str, description: str = "", **properties: str) -> ToolSpec:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/home/store.db"
+
+
+@pytest.fixture
+def url(sqlite_url: str) -> Iterator[str]:
+    server = os.environ.get("STORE_TEST_SERVER")
+    if not server:
+        yield sqlite_url
+        return
+    name = f"test_{uuid.uuid4().hex}"
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        yield make_url(server).set(database=name).render_as_string(hide_password=False)
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    engine.dispose()
 
 
 @pytest.fixture

@@ -31,15 +31,15 @@ def run_sql(url: str, *statements: str) -> None:
     database.close()
 
 
-def test_a_new_database_is_made_with_its_folder(url: str) -> None:
-    assert current_revision(url) is None
-    assert not file_of(url).exists()
-    assert upgrade(url) == HEAD == current_revision(url)
-    assert upgrade(url) == HEAD
+def test_a_new_database_is_made_with_its_folder(sqlite_url: str) -> None:
+    assert current_revision(sqlite_url) is None
+    assert not file_of(sqlite_url).exists()
+    assert upgrade(sqlite_url) == HEAD == current_revision(sqlite_url)
+    assert upgrade(sqlite_url) == HEAD
 
 
-def test_sqlite_runs_in_wal_mode_with_foreign_keys_and_waiting_writers(registry: Registry) -> None:
-    with registry._reading() as session:
+def test_sqlite_runs_in_wal_mode_with_foreign_keys_and_waiting_writers(sqlite_url: str) -> None:
+    with Registry(sqlite_url) as registry, registry._reading() as session:
         connection = session.connection()
         values = {
             pragma: connection.exec_driver_sql(f"PRAGMA {pragma}").scalar()
@@ -57,15 +57,15 @@ def test_an_in_memory_database_serves_all_threads() -> None:
             assert registry.count_tools() == 40
 
 
-def test_a_database_of_a_newer_version_is_refused_untouched(url: str) -> None:
-    upgrade(url)
-    run_sql(url, "UPDATE alembic_version SET version_num = '9999'")
-    before = file_of(url).read_bytes()
+def test_a_database_of_a_newer_version_is_refused_untouched(sqlite_url: str) -> None:
+    upgrade(sqlite_url)
+    run_sql(sqlite_url, "UPDATE alembic_version SET version_num = '9999'")
+    before = file_of(sqlite_url).read_bytes()
     with pytest.raises(StoreError, match="revision '9999', newer than this version's") as refused:
-        Registry(url)
+        Registry(sqlite_url)
     assert "pip install -U" in refused.value.hint
-    assert file_of(url).read_bytes() == before
-    assert current_revision(url) == "9999"
+    assert file_of(sqlite_url).read_bytes() == before
+    assert current_revision(sqlite_url) == "9999"
 
 
 @pytest.mark.parametrize(
@@ -85,53 +85,55 @@ def test_a_database_of_a_newer_version_is_refused_untouched(url: str) -> None:
         ),
     ],
 )
-def test_another_programs_database_is_refused_untouched(url: str, statements: tuple[str, ...]) -> None:
-    run_sql(url, *statements)
-    before = file_of(url).read_bytes()
+def test_another_programs_database_is_refused_untouched(sqlite_url: str, statements: tuple[str, ...]) -> None:
+    run_sql(sqlite_url, *statements)
+    before = file_of(sqlite_url).read_bytes()
     with pytest.raises(StoreError, match="belongs to another program"):
-        Registry(url)
-    assert file_of(url).read_bytes() == before
+        Registry(sqlite_url)
+    assert file_of(sqlite_url).read_bytes() == before
 
 
 @pytest.mark.parametrize("content", [b"not a database at all, but long enough to be one" * 50, b"{}"])
-def test_a_file_that_is_no_database_is_named(url: str, content: bytes) -> None:
-    file_of(url).parent.mkdir()
-    file_of(url).write_bytes(content)
+def test_a_file_that_is_no_database_is_named(sqlite_url: str, content: bytes) -> None:
+    file_of(sqlite_url).parent.mkdir()
+    file_of(sqlite_url).write_bytes(content)
     for call in (Registry, upgrade, current_revision):
-        with pytest.raises(StoreError, match=rf"{re.escape(str(file_of(url)))}.*not a SQLite database"):
-            call(url)
-    assert file_of(url).read_bytes() == content
+        with pytest.raises(
+            StoreError, match=rf"{re.escape(str(file_of(sqlite_url)))}.*not a SQLite database"
+        ):
+            call(sqlite_url)
+    assert file_of(sqlite_url).read_bytes() == content
 
 
-def test_a_damaged_file_is_an_error_that_says_so(url: str) -> None:
-    with Registry(url) as registry:
+def test_a_damaged_file_is_an_error_that_says_so(sqlite_url: str) -> None:
+    with Registry(sqlite_url) as registry:
         registry.add_tools([ToolSpec(name=f"t{n}", description="x" * 2000) for n in range(50)])
-    content = bytearray(file_of(url).read_bytes())
+    content = bytearray(file_of(sqlite_url).read_bytes())
     content[8192:] = b"\xff" * (len(content) - 8192)  # all but the header and the first table's root
-    file_of(url).write_bytes(content)
-    with pytest.raises(StoreError, match="damaged") as damaged, Registry(url) as registry:
+    file_of(sqlite_url).write_bytes(content)
+    with pytest.raises(StoreError, match="damaged") as damaged, Registry(sqlite_url) as registry:
         registry.tools()
     assert "recover" in damaged.value.hint
 
 
-def test_a_read_only_database_can_be_read_but_says_why_not_written(url: str, light: ToolSpec) -> None:
-    with Registry(url) as registry:
+def test_a_read_only_database_can_be_read_but_says_why_not_written(sqlite_url: str, light: ToolSpec) -> None:
+    with Registry(sqlite_url) as registry:
         registry.add_tools([light])
-    with Registry(f"sqlite:///file:{file_of(url)}?mode=ro&uri=true") as registry:
+    with Registry(f"sqlite:///file:{file_of(sqlite_url)}?mode=ro&uri=true") as registry:
         assert registry.tool("set_light") == light
         with pytest.raises(StoreError, match="is read-only"):
             registry.save_agent(AgentSpec(name="home"))
 
 
-def test_a_read_only_database_that_needs_an_upgrade_says_so(url: str) -> None:
-    run_sql(url)
+def test_a_read_only_database_that_needs_an_upgrade_says_so(sqlite_url: str) -> None:
+    run_sql(sqlite_url)
     with pytest.raises(StoreError, match="is read-only"):
-        Registry(f"sqlite:///file:{file_of(url)}?mode=ro&uri=true")
+        Registry(f"sqlite:///file:{file_of(sqlite_url)}?mode=ro&uri=true")
 
 
-def test_a_full_disk_keeps_nothing_of_a_change_and_the_next_run_works(url: str) -> None:
+def test_a_full_disk_keeps_nothing_of_a_change_and_the_next_run_works(sqlite_url: str) -> None:
     many = [ToolSpec(name=f"t{n}", description="x" * 1000) for n in range(500)]
-    with Registry(url) as registry:
+    with Registry(sqlite_url) as registry:
         registry.add_tools([ToolSpec(name="before")])
 
         @event.listens_for(registry._engine, "checkout")
@@ -146,13 +148,13 @@ def test_a_full_disk_keeps_nothing_of_a_change_and_the_next_run_works(url: str) 
         with pytest.raises(StoreError, match="the disk is full"):
             registry.put_adapter(Toolset(), "generator", b"x" * 1_000_000)
         assert registry.adapters() == []
-    with Registry(url) as registry:
+    with Registry(sqlite_url) as registry:
         assert len(registry.add_tools(many)) == 500
 
 
-def test_no_room_for_the_first_migration_leaves_nothing_behind(url: str) -> None:
-    file_of(url).parent.mkdir()
-    code = f"from agent_specializer.store import upgrade\nupgrade({url!r})"
+def test_no_room_for_the_first_migration_leaves_nothing_behind(sqlite_url: str) -> None:
+    file_of(sqlite_url).parent.mkdir()
+    code = f"from agent_specializer.store import upgrade\nupgrade({sqlite_url!r})"
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))  # bytes a file may grow to
@@ -167,7 +169,7 @@ def test_no_room_for_the_first_migration_leaves_nothing_behind(url: str) -> None
     )
     assert done.returncode == 1
     assert "StoreError: database" in done.stderr
-    with Registry(url) as registry:
+    with Registry(sqlite_url) as registry:
         assert registry.count_tools() == 0
 
 
@@ -193,11 +195,11 @@ def test_a_wrong_url_is_explained(wrong: str, words: str) -> None:
 
 
 def test_a_writer_that_waited_too_long_says_who_is_in_the_way(
-    url: str, monkeypatch: pytest.MonkeyPatch
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "BUSY_SECONDS", 0.1)
-    with Registry(url) as registry:
-        other = sqlite3.connect(file_of(url), isolation_level=None)
+    with Registry(sqlite_url) as registry:
+        other = sqlite3.connect(file_of(sqlite_url), isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match="another process has been writing"):
             registry.add_tools([ToolSpec(name="late")])

@@ -125,9 +125,9 @@ def first_revision_with_rows(path: Path, light: ToolSpec) -> None:
     old.close()
 
 
-def test_the_schema_is_pinned(url: str) -> None:
-    upgrade(url)
-    with sqlite3.connect(url.removeprefix("sqlite:///")) as database:
+def test_the_schema_is_pinned(sqlite_url: str) -> None:
+    upgrade(sqlite_url)
+    with sqlite3.connect(sqlite_url.removeprefix("sqlite:///")) as database:
         rows = database.execute(
             "SELECT type, name, sql FROM sqlite_master WHERE sql NOT NULL ORDER BY name"
         ).fetchall()
