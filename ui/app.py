@@ -1,0 +1,27 @@
+"""The frame around every page: navigation, and errors that no page caught, said as errors say them."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from agent_specializer.errors import SpecializerError
+from ui.show import problem
+
+PAGES = {
+    "tools": ("Tools", ":material/build:"),
+    "agents": ("Agents", ":material/smart_toy:"),
+    "specialise": ("Specialise", ":material/bolt:"),
+    "playground": ("Playground", ":material/forum:"),
+    "adapters": ("Adapter cache", ":material/inventory_2:"),
+    "benchmarks": ("Benchmarks", ":material/bar_chart:"),
+}
+
+st.set_page_config(page_title="Agent Specializer", page_icon=":material/bolt:", layout="wide")
+pages = [
+    st.Page(f"pages/{name}.py", title=title, icon=icon, url_path=name, default=name == "tools")
+    for name, (title, icon) in PAGES.items()
+]
+try:
+    st.navigation(pages, position="top").run()
+except SpecializerError as error:
+    problem(error)

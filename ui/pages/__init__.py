@@ -1,0 +1,1 @@
+"""The pages; `ui/app.py` lists them."""
