@@ -74,6 +74,15 @@ def test_an_empty_home_opened_by_threads_at_once_opens_for_all(url: str) -> None
             registry.close()
 
 
+def test_different_homes_opened_by_threads_at_once_do_not_mix(tmp_path: Path) -> None:
+    urls = [f"sqlite:///{tmp_path}/{number}/store.db" for number in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        for number, registry in enumerate(threads.map(Registry, urls)):
+            assert registry.count_tools() == 0
+            registry.add_tools([ToolSpec(name=str(number))])
+            registry.close()
+
+
 def test_threads_share_one_registry(registry: Registry) -> None:
     def work(number: int) -> None:
         registry.add_tools([ToolSpec(name=f"tool_{number % 30}", description=str(number % 30))])
