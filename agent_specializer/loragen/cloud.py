@@ -57,7 +57,8 @@ class CloudReader(nn.Module):
         """Keys and values of a description, per layer (1, kv heads, tokens, head_dim): the part that needs no gradient."""
         cache = DynamicCache()
         decoder(model)(input_ids=ids[None], past_key_values=cache, use_cache=True)
-        return [(layer.keys, layer.values) for layer in cache.layers]
+        layers: list[Any] = list(cache.layers)  # plain layers: keys and values of every token
+        return [(layer.keys, layer.values) for layer in layers]
 
     def states_behind(self, model: nn.Module, description: list[tuple[Tensor, Tensor]]) -> Tensor:
         """As `states`, behind keys and values from `read`: what training differentiates."""

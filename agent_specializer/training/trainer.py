@@ -330,7 +330,7 @@ def accuracy(scores: Tensor, batch: Batch) -> float:
 
 
 def _config(options: TrainOptions, cloud: nn.Module, edge: nn.Module) -> GeneratorConfig:
-    shapes = {"cloud": shape_of(cloud), "edge": shape_of(edge)}
+    shapes: dict[str, Any] = {"cloud": shape_of(cloud), "edge": shape_of(edge)}
     if options.kind == "generator":
         return GeneratorConfig(
             **shapes,
