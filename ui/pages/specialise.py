@@ -1,3 +1,130 @@
+"""Specialise: one button, the steps as they happen, and what came of it."""
+
+from __future__ import annotations
+
 import streamlit as st
 
-st.title("Soon")
+from agent_specializer.describe import describe_toolset
+from agent_specializer.errors import SpecializerError
+from agent_specializer.specializer import Step
+from agent_specializer.store import AdapterRow
+from ui.charts import balance, gates_map
+from ui.choose import choose_agent, current_adapter
+from ui.gates import gates_of, neighbours
+from ui.service import load_models, registry
+from ui.show import ago, plain, problem, seconds, size
+
+STEPS = {
+    "describe": "Wrote the task description",
+    "forward": "The cloud model read it, in one pass",
+    "route": "The router chose the experts",
+    "tools": "Made a key for each tool",
+    "merge": "Merged the experts into the edge model",
+    "priors": "Measured how likely each name is by itself",
+    "store": "Put the adapter into the cache",
+}
+
+
+def specialise(agent: str, *, force: bool) -> None:
+    try:
+        service = load_models()
+    except SpecializerError as error:
+        problem(error)
+        return
+    with st.status("Specialising …", expanded=True) as status:
+
+        def show(step: Step) -> None:
+            st.write(f":material/check: {STEPS[step.name]} :small[· {seconds(step.seconds)}]")
+
+        try:
+            with st.spinner("The model is at work; other requests are served first come, first served."):
+                made = service.specialize(agent, force=force, on_step=show)
+        except SpecializerError as error:
+            status.update(label="It could not be specialised", state="error")
+            problem(error)
+            return
+        if made.cache == "hit":
+            st.write(":material/check: It was in the cache: nothing had to be made")
+        status.update(label=f"Specialised in {seconds(made.seconds)}", state="complete", expanded=True)
+
+
+def saved_per_call(agent: str, row: AdapterRow) -> None:
+    """What each call no longer carries."""
+    store = registry()
+    last = store.runs(1, agent=agent, mode="specialized")
+    tokens = last[0].saved_prompt_tokens if last and last[0].saved_prompt_tokens else row.description_tokens
+    sent = len(describe_toolset(store.toolset(agent)).encode())
+    means = {}
+    for mode in ("specialized", "prompted"):
+        stats = [s for s in store.run_stats("day", agent=agent) if s.mode == mode]
+        runs = sum(s.runs for s in stats)
+        means[mode] = sum(s.first_token_seconds * s.runs for s in stats) / runs if runs else None
+    with st.container(horizontal=True):
+        st.metric("Tokens saved per call", f"{tokens:,}", border=True, width=220)
+        if means["specialized"] is not None and means["prompted"] is not None:
+            faster = means["prompted"] - means["specialized"]
+            st.metric("First token sooner by", seconds(faster) if faster > 0 else "–", border=True, width=220)
+        else:
+            st.metric(
+                "First token sooner by",
+                "–",
+                border=True,
+                width=220,
+                help="Ask once specialised and once prompted in the Playground to measure it.",
+            )
+        st.metric("Text not sent per call", size(sent), border=True, width=220)
+        st.metric("The adapter takes", size(row.bytes), border=True, width=220)
+
+
+def show_adapter(agent: str, row: AdapterRow) -> None:
+    try:
+        gates = gates_of(row)
+    except SpecializerError as error:
+        problem(error)
+        return
+    saved_per_call(agent, row)
+    st.caption(
+        f"{row.description_tokens:,} tokens read once, made in {seconds(row.seconds)}, {ago(row.created_at)} · "
+        f"adapter {row.fingerprint[:12]}"
+    )
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        st.subheader("Gates", anchor=False)
+        st.plotly_chart(gates_map(gates), key="gates", alt="Gates, a heat-map of layers by experts")
+    with right:
+        st.subheader("Balance", anchor=False)
+        st.plotly_chart(balance(gates), key="balance", alt="Share of each expert over all layers")
+        st.subheader("Nearest agents", anchor=False)
+        near = neighbours(row)
+        if not near:
+            st.caption("No other agent has been specialised yet.")
+        for each in near:
+            with st.container(horizontal=True, horizontal_alignment="distribute"):
+                st.text(each.row.agent or "")
+                st.caption(f"{each.shared:.0%} of the routing shared", width="content")
+
+
+st.title("Specialise", anchor=False)
+st.caption("The model reads the tools once. From then on each call is the user's message alone.")
+agent = choose_agent(key="specialise-agent")
+if agent is not None:
+    found = current_adapter(agent)
+    fresh = found is not None and found[1].state == "fresh"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        label = "Specialise again" if fresh else "Specialise"
+        go = st.button(
+            label, type="secondary" if fresh else "primary", icon=":material/bolt:", key="specialise"
+        )
+        if fresh:
+            st.badge("Ready", icon=":material/check:", color="green")
+            st.page_link("pages/playground.py", label="Try it", icon=":material/forum:")
+        elif found:
+            st.badge("Outdated", icon=":material/update:", color="orange")
+            st.caption(plain("; ".join(found[1].why)), width="content")
+    if go:
+        specialise(agent, force=fresh)
+        found = current_adapter(agent)
+    if found:
+        show_adapter(agent, found[0])
+    elif not go:
+        st.caption(f"{plain(agent)} has no adapter yet.")
