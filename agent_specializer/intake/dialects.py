@@ -211,9 +211,8 @@ def _enums(node: dict[str, Any], root: dict[str, Any]) -> list[str]:
         items = node.get("items")
         node["items"] = {**(items if isinstance(items, dict) else {}), "enum": node.pop("enum")}
         return ["enum of an array read as the enum of its items"]
-    allowed = (
-        {types} if isinstance(types, str) else set(types) if isinstance(types, list) else set(JSON_TYPES)
-    )
+    names = [types] if isinstance(types, str) else types if isinstance(types, list) else JSON_TYPES
+    allowed = {name for name in names if isinstance(name, str)}
     if allowed <= JSON_TYPES and not any(json_types(value) & allowed for value in values):
         kinds = list(dict.fromkeys(sorted(json_types(value))[0] for value in values))
         node["type"] = kinds[0] if len(kinds) == 1 else kinds

@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -28,6 +27,8 @@ FORMATS = frozenset(
     {"date", "time", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "uri", "uuid"}
 )
 """String formats that the grammar enforces, by shape: 2023-02-29 has the shape of a date."""
+
+PLAIN_REGEX = "use literals, classes, groups, | and repetition, with ^ and $ at the ends"
 
 SCALARS = {"string", "integer", "number", "boolean", "null"}
 
@@ -133,16 +134,33 @@ def check_unknown(keyword: str, value: Any, here: str) -> None:
 
 def _check_regex(pattern: str, here: str) -> None:
     """Only expressions that mean the same to the grammar, to Python and to JSON Schema (ECMA 262)."""
+    reason = _disputed(pattern)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # "possible nested set": engines disagree about what it means
-            re.compile(pattern)
-    except (re.error, FutureWarning, DeprecationWarning, OverflowError, RecursionError) as error:
-        raise SchemaNotSupported(
-            f"regular expression {pattern!r}: {error}",
-            path=here,
-            hint="use literals, classes, groups, | and repetition, with ^ and $ at the ends",
-        ) from None
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        reason = str(error)
+    if reason:
+        raise SchemaNotSupported(f"regular expression {pattern!r}: {reason}", path=here, hint=PLAIN_REGEX)
+
+
+def _disputed(pattern: str) -> str:
+    """What engines disagree about: brackets and set operations inside a character class."""
+    inside, index = False, 0
+    while index < len(pattern):
+        letter, following = pattern[index], pattern[index + 1 : index + 2]
+        if letter == "\\":
+            index += 1
+        elif inside and letter == "]":
+            inside = False
+        elif inside and (letter == "[" or (letter in "&-~|" and letter == following)):
+            return f"engines disagree about {letter + following!r} in a class: write it with a backslash"
+        elif letter == "[" and not inside:
+            inside = True
+            index += following == "^"
+            if pattern[index + 1 : index + 2] == "]":
+                return "engines disagree about a class that begins with ]: write it with a backslash"
+        index += 1
+    return ""
 
 
 def _check_pattern(value: Any, here: str, node: Mapping[str, Any]) -> None:

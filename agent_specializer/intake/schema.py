@@ -17,6 +17,7 @@ from agent_specializer.intake.keywords import (
     CHECKS,
     FORMATS,
     KEYWORDS,
+    PLAIN_REGEX,
     SCALARS,
     Keyword,
     check_unknown,
@@ -69,6 +70,10 @@ def _check_draft(schema: Any) -> None:
                 f"unknown type {error.instance!r}",
                 path=pointer(path),
                 hint="array, boolean, integer, null, number, object or string; leave type out for any value",
+            ) from None
+        if error.validator == "format":
+            raise SchemaNotSupported(
+                f"{error.instance!r} is no regular expression", path=pointer(path), hint=PLAIN_REGEX
             ) from None
         raise SchemaNotSupported(
             f"not a valid JSON Schema (draft 2020-12): {shorten(error.message)}",
@@ -188,7 +193,7 @@ def _compile(schema: Any) -> str:
 
     grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema))
     _, messages = LLMatcher.validate_grammar_with_warnings(grammar)
-    return shorten(messages[0]) if messages else ""
+    return shorten(messages[0].split(" while processing json-schema:")[0]) if messages else ""
 
 
 def _locate(schema: Mapping[str, Any], nodes: Mapping[str, Any], message: str) -> str:
@@ -217,7 +222,7 @@ def _grammar_hint(message: str) -> str:
     if "oneOf" in message:
         return "the branches may overlap: use anyOf, or give each branch a type of its own"
     if "regex" in message or "look" in message:
-        return "use literals, classes, groups, | and repetition, with ^ and $ at the ends"
+        return PLAIN_REGEX
     if "nsatisfiable" in message:
         return "no value satisfies this part: correct the contradiction"
     return "simplify this part of the schema"
