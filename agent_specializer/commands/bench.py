@@ -1,0 +1,119 @@
+"""`bench`: accuracy, latency."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from agent_specializer.commands.console import Checkpoint, Json, print_json
+
+if TYPE_CHECKING:
+    from agent_specializer.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Measure: how often right, and how fast.")
+
+Out = Annotated[Path | None, typer.Option(help="Write the report there, as JSON.")]
+
+
+@app.command()
+def accuracy(
+    toolsets: Annotated[Path, typer.Option(help="Toolsets, JSON Lines, plain or gzip.")],
+    examples: Annotated[Path, typer.Option(help="Requests with their right calls, JSON Lines.")],
+    modes: Annotated[
+        str,
+        typer.Option(
+            help="base, prompted, specialized, wrong_adapter, shared_lora, prompted_lora; with commas."
+        ),
+    ] = "base,prompted,specialized,wrong_adapter",
+    tools: Annotated[int, typer.Option(help="Tools per toolset, distractors included.")] = 12,
+    distractors: Annotated[
+        Literal["random", "similar"], typer.Option(help="Which tools fill up.")
+    ] = "random",
+    names: Annotated[
+        Literal["kept", "opaque"], typer.Option(help="Opaque: tool_01, tool_02, ...; only descriptions tell.")
+    ] = "kept",
+    limit: Annotated[int | None, typer.Option(help="Examples; all by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
+    out: Out = None,
+    baseline: Annotated[
+        list[str] | None, typer.Option(help="MODE=FOLDER, the checkpoint of a trained baseline; repeatable.")
+    ] = None,
+    calls: Annotated[bool, typer.Option(help="Decode whole calls, or decide on the tool only.")] = True,
+    as_json: Json = False,
+    checkpoint: Checkpoint = None,
+) -> None:
+    """Compare ways of asking on the same requests, with confidence intervals."""
+    from agent_specializer.evaluation.accuracy import run_accuracy
+    from agent_specializer.progress import console_progress
+
+    with console_progress() as progress:
+        report = run_accuracy(
+            toolsets=toolsets,
+            examples=examples,
+            modes=[mode.strip() for mode in modes.split(",") if mode.strip()],
+            tools=tools,
+            distractors=distractors,
+            names=names,
+            limit=limit,
+            seed=seed,
+            out=out,
+            checkpoint=checkpoint,
+            baselines=_folders(baseline or []),
+            calls=calls,
+            settings=_settings(),
+            progress=progress,
+        )
+    _report(report, as_json)
+
+
+@app.command()
+def latency(
+    tools: Annotated[int, typer.Option(help="Tools per toolset.")] = 12,
+    repetitions: Annotated[int, typer.Option(help="Of everything; medians are reported.")] = 5,
+    out: Out = None,
+    as_json: Json = False,
+    checkpoint: Checkpoint = None,
+) -> None:
+    """Time ways of asking: prompt cold and hot, specialised merged and pooled, generation and swapping."""
+    from agent_specializer.evaluation.latency import run_latency
+    from agent_specializer.progress import console_progress
+
+    with console_progress() as progress:
+        report = run_latency(
+            tools=tools,
+            repetitions=repetitions,
+            out=out,
+            checkpoint=checkpoint,
+            settings=_settings(),
+            progress=progress,
+        )
+    _report(report, as_json)
+
+
+def _settings() -> Settings:
+    from agent_specializer.settings import load_settings
+
+    return load_settings()
+
+
+def _report(report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(report)
+        return
+    from rich.console import Console
+
+    from agent_specializer.evaluation.report import table
+
+    Console().print(table(report))
+
+
+def _folders(pairs: list[str]) -> dict[str, Path]:
+    folders = {}
+    for pair in pairs:
+        mode, sign, folder = pair.partition("=")
+        if not sign or not folder:
+            raise typer.BadParameter(f"--baseline {pair!r} is not MODE=FOLDER")
+        folders[mode] = Path(folder)
+    return folders
