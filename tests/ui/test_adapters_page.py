@@ -1,0 +1,118 @@
+"""The cache page: empty, fresh, outdated, damaged, and every action."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent_specializer.specs import AgentSpec, ToolSpec
+
+if TYPE_CHECKING:
+    from streamlit.testing.v1 import AppTest
+
+TOOL = ToolSpec(name="set_light", description="Dims the light")
+
+
+@pytest.fixture
+def adapter(app: AppTest) -> str:
+    """Fingerprint of the adapter of the agent `home`."""
+    from ui.service import registry, specializer
+
+    registry().add_tools([TOOL, ToolSpec(name="get_time", description="Says the time")])
+    registry().save_agent(AgentSpec(name="home", tools=("set_light", "get_time")))
+    return specializer().specialize("home").fingerprint
+
+
+def opened(app: AppTest, fingerprint: str = "") -> AppTest:
+    app.switch_page("pages/adapters.py").run()
+    assert not app.exception
+    if fingerprint:
+        app.button(key=f"open-{fingerprint}").click().run()
+        assert not app.exception
+    return app
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    next(button for button in app.button if button.label == label).click().run()
+    assert not app.exception
+    return app
+
+
+def badges(app: AppTest) -> str:
+    return " ".join(element.value for element in app.markdown)
+
+
+def test_an_empty_cache_says_how_to_fill_it(app: AppTest) -> None:
+    opened(app)
+    assert [s.value for s in app.subheader] == ["Nothing in the cache"]
+
+
+def test_a_fresh_adapter_is_listed_with_totals(app: AppTest, adapter: str) -> None:
+    opened(app)
+    assert app.metric[0].value == "1"
+    assert "Fresh" in badges(app)
+    assert "Outdated" not in badges(app)
+
+
+def test_an_edited_tool_outdates_it_and_regenerating_makes_a_fresh_one(app: AppTest, adapter: str) -> None:
+    from ui.service import registry
+
+    registry().add_tools([ToolSpec(name="set_light", description="Now brighter")])
+    opened(app, adapter)
+    assert "Outdated" in badges(app)
+    assert any("changed" in caption.value for caption in app.caption)
+    press(app, "Regenerate")
+    assert "Fresh" in badges(app)
+    assert "Outdated" not in badges(app)
+    assert registry().count_adapters() == 2
+
+
+def test_verify_tells_same_from_damaged(app: AppTest, adapter: str) -> None:
+    from agent_specializer.store.tables import AdapterBlob
+    from ui.service import registry
+
+    press(opened(app, adapter), "Verify")
+    assert "Verified" in app.success[0].value
+    with registry()._reading() as session:
+        session.query(AdapterBlob).update({"blob": b"no adapter at all"})
+        session.commit()
+    press(app, "Verify")
+    assert "damaged" in " ".join(error.value for error in app.error)
+
+
+def test_pinning_and_evicting(app: AppTest, adapter: str) -> None:
+    from ui.service import registry
+
+    press(opened(app, adapter), "Pin")
+    assert registry().adapter(adapter).pinned
+    press(app, "Unpin")
+    assert not registry().adapter(adapter).pinned
+    press(app, "Evict this adapter")
+    assert registry().count_adapters() == 0
+    assert "evicted" in app.success[0].value
+
+
+def test_a_peft_export_is_offered_as_a_download(app: AppTest, adapter: str) -> None:
+    press(opened(app, adapter), "Export")
+    assert not app.error
+    assert app.download_button[0].label.startswith("Download home")
+
+
+def test_an_export_that_cannot_be_is_explained(app: AppTest, adapter: str) -> None:
+    opened(app, adapter)
+    app.radio(key="adapters-format").set_value("gguf").run()
+    press(app, "Export")
+    assert "GGUF" in app.error[0].value
+    assert not app.download_button
+
+
+def test_two_adapters_are_compared(app: AppTest, adapter: str) -> None:
+    from ui.service import registry, specializer
+
+    registry().save_agent(AgentSpec(name="office", tools=("get_time",)))
+    other = specializer().specialize("office").fingerprint
+    opened(app, adapter)
+    app.selectbox(key="adapters-compare").select(other).run()
+    assert not app.exception
+    assert any("of the routing is shared" in caption.value for caption in app.caption)
