@@ -75,6 +75,12 @@ def app(page_home: Path) -> AppTest:
     return new_session()
 
 
+@pytest.fixture
+def another(page_home: Path) -> Callable[[], AppTest]:
+    """Opens the app in one more session of the same process."""
+    return new_session
+
+
 def new_session() -> AppTest:
     from streamlit.testing.v1 import AppTest
 
