@@ -6,7 +6,6 @@ back (the names of a tree once they are scored, a rejected call) becomes padding
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from transformers import DynamicCache
 
 from agent_specializer.edge.attention import PAD, segment_masks
 from agent_specializer.edge.choose import NameTree
-from agent_specializer.loragen.models import decoder, logits
+from agent_specializer.loragen.models import cached, decoder, logits
 
 KeysValues = list[tuple[Tensor, Tensor]]
 """Per layer, (1, kv heads, tokens, head_dim) each."""
@@ -67,13 +66,11 @@ class Lanes:
     ) -> None:
         self.model, self.config = model, model.config
         self._decoder = decoder(model)
-        # transformers 5.24 renamed it, and warns of the old name.
-        renamed = "cache" in inspect.signature(self._decoder.forward).parameters
-        self._cache_argument = "cache" if renamed else "past_key_values"
         parameter = next(model.parameters())
         self._device, self._dtype = parameter.device, parameter.dtype
         self._weights = weights or (lambda lanes: nullcontext())
         self._cache = DynamicCache()
+        self._cached = cached(self._decoder, self._cache)
         self._lanes = list(range(count))
         """The lane of each row of the cache."""
         self._segments = torch.zeros(count, 0, dtype=torch.long)
@@ -109,8 +106,7 @@ class Lanes:
                 input_ids=ids.to(self._device),
                 position_ids=positions.to(self._device),
                 attention_mask=self._mask(width),
-                use_cache=True,
-                **{self._cache_argument: self._cache},
+                **self._cached,
             ).last_hidden_state
         # The names of a tree are scored and gone.
         self._segments[:, -width:][segments > 0] = PAD

@@ -65,6 +65,8 @@ def read_config(folder: Path) -> tuple[GeneratorConfig, dict[str, Any]]:
         )
     try:
         raw = json.loads(path.read_text())
+        if not isinstance(raw, dict):
+            raise ValueError("it is no JSON object")
         fields = {key: value for key, value in raw.items() if key not in {"format", "sha256", "card"}}
         if raw["format"] != FORMAT:
             raise CheckpointError(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from agent_specializer.errors import AdapterError
-from agent_specializer.loragen.models import ModelShape, decoder
+from agent_specializer.loragen.models import ModelShape, cached, decoder
 
 CLOUD_LINEARS = ("q_proj", "v_proj")
 
@@ -56,7 +56,7 @@ class CloudReader(nn.Module):
     def read(model: nn.Module, ids: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Keys and values of a description, per layer (1, kv heads, tokens, head_dim): the part that needs no gradient."""
         cache = DynamicCache()
-        decoder(model)(input_ids=ids[None], past_key_values=cache, use_cache=True)
+        decoder(model)(input_ids=ids[None], **cached(decoder(model), cache))
         layers: list[Any] = list(cache.layers)  # plain layers: keys and values of every token
         return [(layer.keys, layer.values) for layer in layers]
 
@@ -68,8 +68,7 @@ class CloudReader(nn.Module):
         with self._lora(model):
             out = decoder(model)(
                 inputs_embeds=self.meta[None].to(description[0][0].dtype),
-                past_key_values=cache,
-                use_cache=True,
+                **cached(decoder(model), cache),
             )
         states: Tensor = out.last_hidden_state[0]
         return states

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +44,12 @@ def decoder(model: nn.Module) -> nn.Module:
             hint=f"use a model whose layers have an mlp with {', '.join(LINEARS)} (Gemma, Llama, Qwen, Mistral ...)",
         )
     return inner
+
+
+def cached(model: nn.Module, cache: Any) -> dict[str, Any]:
+    """`cache` as the keyword argument of the forward pass of `model`: transformers 5.24 renamed it."""
+    renamed = "cache" in inspect.signature(model.forward).parameters
+    return {"cache" if renamed else "past_key_values": cache, "use_cache": True}
 
 
 def gated_mlps(model: nn.Module) -> list[nn.Module]:

@@ -130,8 +130,7 @@ def test_every_call_that_is_returned_is_valid(engines, parameters, seed, budget,
     engine = engines(seed)
     try:
         reply = engine.reply(messages, toolset, options=options)
-    except DecodeError as error:
-        assert error.hint
+    except DecodeError:
         (again,) = engine.reply_batch([Request(messages, toolset, options=options)])
         assert isinstance(again, DecodeError)
         return
@@ -151,10 +150,8 @@ def test_a_budget_for_the_shortest_arguments_is_enough(engines, parameters, seed
     if shortest is None:
         return
     options = ReplyOptions(max_tokens=len(shortest), tool_choice="tool", parallel_calls=False)
-    try:
-        reply = engine.reply([Message(role="user", content="go")], Toolset(tools=(tool,)), options=options)
-    except DecodeError as error:
-        # Only what the grammar cannot say may be in the way: a date that does not exist, a property twice.
-        assert "not valid" in str(error)
-        return
-    assert len(reply.calls) == 1
+    (reply,) = engine.reply_batch(
+        [Request([Message(role="user", content="go")], Toolset(tools=(tool,)), options=options)]
+    )
+    # Only what the grammar cannot say may be in the way: a date that does not exist, a property twice.
+    assert "not valid" in str(reply) if isinstance(reply, DecodeError) else len(reply.calls) == 1
