@@ -23,12 +23,16 @@ CUE = '\nA user who needs this tool says: "'
 
 
 def key_text(tool: ToolSpec) -> str:
-    """What the key is made from: name, description, and the parameters' names and descriptions."""
+    """What the key is made from: description, and the parameters' names and descriptions.
+
+    Not the name: the edge scores it itself, so a key adds most by saying what the name does not, and works as well
+    where names say nothing. Only a tool without a description has its name read.
+    """
     parameters = [
         f"{name} ({sub.get('description', '')})" if isinstance(sub, dict) and sub.get("description") else name
         for name, sub in (tool.parameters.get("properties") or {}).items()
     ]
-    text = f"Tool {tool.name}: {' '.join(tool.description.split())}"
+    text = f"Tool: {' '.join(tool.description.split()) or tool.name}"
     return f"{text}\nTakes: {', '.join(parameters)}" if parameters else text
 
 
@@ -71,11 +75,17 @@ class ToolKeys(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(tools, features) to keys (tools + 1, key_dim) of length 1; the last is for answering in words."""
+        keys = self.tool_keys(features)
+        return torch.cat([keys, self.words_key(keys.mean(0, keepdim=True))])
+
+    def tool_keys(self, features: Tensor) -> Tensor:
+        """(..., features) to unit keys (..., key_dim), each tool by itself."""
         scale = features.shape[-1] ** 0.5 / 2  # four unit vectors side by side: about unit variance
-        raw = self.tool(features * scale)
-        keys = nn.functional.normalize(raw, dim=-1)
-        words = nn.functional.normalize(self.words(keys.mean(0, keepdim=True)), dim=-1)
-        return torch.cat([keys, words])
+        return nn.functional.normalize(self.tool(features * scale), dim=-1)
+
+    def words_key(self, mean: Tensor) -> Tensor:
+        """The unit key for answering in words, (..., key_dim), from the mean of the toolset's keys."""
+        return nn.functional.normalize(self.words(mean), dim=-1)
 
 
 class ChoiceHead(nn.Module):
@@ -111,7 +121,11 @@ class ChoiceHead(nn.Module):
 
     def key_scores(self, state: Tensor, keys: Tensor) -> Tensor:
         """``t * cos(P h, k)``, (batch, tools + 1)."""
-        assert self.query is not None
-        q = nn.functional.normalize(self.query(state.float()), dim=-1)  # (batch, key_dim)
+        q = self.queries(state)
         product = q @ keys.T if keys.dim() == 2 else torch.einsum("bd,bnd->bn", q, keys)
         return self.log_t.exp() * product
+
+    def queries(self, state: Tensor) -> Tensor:
+        """Unit queries (batch, key_dim) of states (batch, hidden)."""
+        assert self.query is not None
+        return nn.functional.normalize(self.query(state.float()), dim=-1)

@@ -1,0 +1,248 @@
+"""The second stage: tool keys fitted on cached states, by the thousand where the joint stage sees dozens.
+
+With experts and router trained, a request's state and a tool's features are fixed vectors. They are computed once; the
+small networks that compare them (`ToolKeys`, the query of `ChoiceHead`) then see every request against its own toolset and
+many tools of others, for many epochs, in seconds. Last, the few scalars that add names and keys up are fitted on rows
+scored in full, and the temperature of the confidence on the dev split.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from agent_specializer.edge.choose import NameTree
+from agent_specializer.edge.pooled import pooled
+from agent_specializer.loragen.models import decoder
+from agent_specializer.loragen.toolkeys import ChoiceHead, ToolKeys
+from agent_specializer.specs import ToolSpec
+from agent_specializer.training.data import Composition
+from agent_specializer.training.rows import example_row
+
+if TYPE_CHECKING:
+    from agent_specializer.training.trainer import Trainer
+
+FOREIGN = 96
+"""Tools of other toolsets that each request is told apart from, besides its own toolset's."""
+FIRST = 1_000_000
+"""Compositions of the second stage are numbered from here: others than those of the first."""
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Requests against toolsets, as vectors.
+
+    Attributes:
+        states: (requests, hidden) float32, the edge's state where the name would start.
+        candidates: (requests, widest) index into `features` of the toolset's tools, -1 where there are fewer.
+        gold: (requests,) index into the row of `candidates`, or `widest` for answering in words.
+        excluded: (requests, widest) bool: right too.
+        features: (tools, features) float32; bodies: for each tool, what identical tools share.
+    """
+
+    states: Tensor
+    candidates: Tensor
+    gold: Tensor
+    excluded: Tensor
+    features: Tensor
+    bodies: Tensor
+
+
+@torch.no_grad()
+def collect(
+    trainer: Trainer, compositions: list[Composition], gates: Tensor, *, say: Callable[[str, float], None]
+) -> Bank:
+    """States of all examples of `compositions` under `gates` (layers, experts), and features of all their tools."""
+    trainer.generator.eval()
+    tools: dict[str, int] = {}
+    specs: list[ToolSpec] = []
+    rows: list[tuple[tuple[int, ...], list[int], int, tuple[int, ...]]] = []
+    for number, composition in enumerate(compositions):
+        rng = random.Random(f"{trainer.options.seed}/keys/{number}")
+        tree = NameTree.of(trainer.tokenizer, composition.toolset.names)
+        indices = []
+        for tool in composition.toolset.tools:
+            if tool.fingerprint not in tools:
+                tools[tool.fingerprint] = len(specs)
+                specs.append(tool)
+            indices.append(tools[tool.fingerprint])
+        for example in composition.examples:
+            row = example_row(trainer.tokenizer, example, composition.toolset, tree, rng, arguments=False)
+            rows.append((row.prefix, indices, row.gold, row.excluded))
+    states = torch.zeros(len(rows), trainer.generator.config.edge.hidden)
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
+    device = trainer.accelerator.device
+    for start in range(0, len(order), 16):
+        batch = order[start : start + 16]
+        width = max(len(rows[i][0]) for i in batch)
+        ids = torch.zeros(len(batch), width, dtype=torch.long)
+        seen = torch.zeros(len(batch), width, dtype=torch.long)
+        for place, i in enumerate(batch):
+            prefix = rows[i][0]
+            ids[place, : len(prefix)] = torch.tensor(prefix)
+            seen[place, : len(prefix)] = 1
+        with pooled(trainer.edge, trainer.generator.pool, gates[None].expand(len(batch), -1, -1)):
+            out = decoder(trainer.edge)(
+                input_ids=ids.to(device), attention_mask=seen.to(device), use_cache=False
+            )
+        last = seen.sum(1) - 1
+        states[batch] = out.last_hidden_state[torch.arange(len(batch)), last.to(device)].float().cpu()
+        say("states of requests", start / len(order))
+    features = []
+    for start in range(0, len(specs), 32):
+        features.append(trainer.generator.features(tuple(specs[start : start + 32])).cpu())
+        say("features of tools", start / len(specs))
+    widest = max(len(row[1]) for row in rows)
+    candidates = torch.full((len(rows), widest), -1)
+    excluded = torch.zeros(len(rows), widest, dtype=torch.bool)
+    gold = torch.zeros(len(rows), dtype=torch.long)
+    for i, (_, indices, right, also) in enumerate(rows):
+        candidates[i, : len(indices)] = torch.tensor(indices)
+        excluded[i, list(also)] = True
+        gold[i] = right if right < len(indices) else widest
+    texts: dict[str, int] = {}
+    bodies = torch.tensor(
+        [texts.setdefault(" ".join(spec.description.casefold().split()), len(texts)) for spec in specs]
+    )
+    return Bank(states, candidates, gold, excluded, torch.cat(features), bodies)
+
+
+def key_scores(
+    keys: ToolKeys, head: ChoiceHead, bank: Bank, rows: Tensor, foreign: Tensor | None = None
+) -> Tensor:
+    """``t * cos(P h, k)``: (rows, widest + 1 [+ foreign]), own tools, words, then the tools `foreign`; -1e4 = absent."""
+    assert head.query is not None
+    unit = keys.tool_keys(bank.features)  # (tools, key_dim)
+    candidates = bank.candidates[rows]
+    present = candidates >= 0
+    own = unit[candidates.clamp_min(0)] * present[..., None]  # (rows, widest, key_dim)
+    words = keys.words_key(own.sum(1) / present.sum(1, keepdim=True))
+    q = head.queries(bank.states[rows])
+    scores = torch.einsum("bd,bnd->bn", q, own).masked_fill(~present | bank.excluded[rows], -1e4)
+    parts = [scores, (q * words).sum(-1, keepdim=True)]
+    if foreign is not None:
+        same = (bank.bodies[candidates.clamp_min(0)][..., None] == bank.bodies[foreign]) & present[..., None]
+        parts.append((q @ unit[foreign].T).masked_fill(same.any(1), -1e4))
+    joined = torch.cat(parts, dim=1)
+    return torch.where(joined > -1e3, joined * head.log_t.exp(), joined)
+
+
+def fit(keys: ToolKeys, head: ChoiceHead, bank: Bank, *, epochs: int, seed: int, lr: float = 1e-3) -> None:
+    """Fit keys and queries on `bank`, listwise, with dropout on both sides' inputs against learning it by heart."""
+    generator = torch.Generator().manual_seed(seed)
+    parameters = [*keys.parameters(), *head.query.parameters(), head.log_t]  # type: ignore[union-attr]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.05)
+    size = 256
+    steps = epochs * (len(bank.gold) // size + 1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
+    torch.manual_seed(seed)
+    for _ in range(epochs):
+        for rows in torch.randperm(len(bank.gold), generator=generator).split(size):
+            foreign = torch.randint(len(bank.features), (FOREIGN,), generator=generator)
+            noisy = Bank(
+                nn.functional.dropout(bank.states, 0.1),
+                bank.candidates,
+                bank.gold,
+                bank.excluded,
+                nn.functional.dropout(bank.features, 0.1),
+                bank.bodies,
+            )
+            scores = key_scores(keys, head, noisy, rows, foreign)
+            # Words are not told apart from foreign tools: of those, many would fit the request.
+            wide = scores.clone()
+            wide[bank.gold[rows] == bank.candidates.shape[1], bank.candidates.shape[1] + 1 :] = -1e4
+            loss = nn.functional.cross_entropy(wide, bank.gold[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            schedule.step()
+
+
+@torch.no_grad()
+def key_accuracy(keys: ToolKeys, head: ChoiceHead, bank: Bank) -> tuple[float, float]:
+    """Share of requests whose best key is the right one: of those that need a tool (words aside), and of all."""
+    scores = key_scores(keys, head, bank, torch.arange(len(bank.gold)))
+    words = bank.candidates.shape[1]
+    need = bank.gold != words
+    tool = (scores[need, :words].argmax(-1) == bank.gold[need]).float().mean()
+    return float(tool), float((scores.argmax(-1) == bank.gold).float().mean())
+
+
+def calibrate(trainer: Trainer, compositions: list[Composition]) -> dict[str, float]:
+    """Fit the scalars that add names and keys up (alpha, t, the bias for words) on rows scored in full."""
+    head = trainer.generator.head
+    parts = [_scored(trainer, composition, number) for number, composition in enumerate(compositions)]
+    scalars = [head.log_alpha, head.words_bias] + ([head.log_t] if head.query is not None else [])
+    for scalar in scalars:
+        scalar.requires_grad_(True)
+    optimizer = torch.optim.LBFGS(scalars, lr=0.5, max_iter=60, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = sum(
+            (
+                nn.functional.cross_entropy(_masked(head, names, unit_keys, excluded), gold, reduction="sum")
+                for names, unit_keys, excluded, gold in parts
+            ),
+            torch.zeros(()),
+        ) / sum(len(part[3]) for part in parts)
+        # A weak pull to one keeps alpha sane where names say nothing.
+        loss = loss + 0.01 * head.log_alpha.square()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return {
+        "alpha": float(head.log_alpha.detach().exp()),
+        "t": float(head.log_t.detach().exp()),
+        "words_bias": float(head.words_bias.detach()),
+    }
+
+
+@torch.no_grad()
+def fit_confidence(trainer: Trainer, compositions: list[Composition]) -> float:
+    """Set the temperature under which the right choices of the dev split are most likely; returns it."""
+    from scipy.optimize import minimize_scalar
+
+    head = trainer.generator.head
+    parts = [_scored(trainer, composition, number) for number, composition in enumerate(compositions)]
+    scores = [(_masked(head, names, keys, excluded), gold) for names, keys, excluded, gold in parts]
+
+    def nll(log_temperature: float) -> float:
+        t = float(torch.tensor(log_temperature).exp())
+        return sum(float(nn.functional.cross_entropy(s / t, g, reduction="sum")) for s, g in scores)
+
+    found = minimize_scalar(nll, bounds=(-3.0, 3.0), method="bounded")
+    head.temperature.fill_(float(torch.tensor(found.x).exp()))
+    return float(head.temperature)
+
+
+Part = tuple[Tensor, "Tensor | None", Tensor, Tensor]
+
+
+@torch.no_grad()
+def _scored(trainer: Trainer, composition: Composition, number: int) -> Part:
+    """Calibrated names, cosines of the keys (or None), excluded choices and right choices of a composition's rows."""
+    trainer.generator.eval()
+    head = trainer.generator.head
+    batch = trainer.batch(composition, random.Random(f"{trainer.options.seed}/calibrate/{number}"), limit=8)
+    scores = trainer.scores(composition.toolset, batch, trainer.gates([composition.toolset])[0])
+    keys = None if scores.keys is None else scores.keys / head.log_t.exp()
+    return scores.names, keys, batch.excluded[:-1], batch.gold[:-1]
+
+
+def _masked(head: ChoiceHead, names: Tensor, keys: Tensor | None, excluded: Tensor) -> Tensor:
+    scores = head.log_alpha.exp() * names
+    if keys is not None:
+        scores = scores + head.log_t.exp() * keys
+    bias = torch.zeros_like(scores)
+    bias[:, -1] = 1.0
+    return (scores + bias * head.words_bias).masked_fill(excluded, -1e4)
