@@ -65,7 +65,12 @@ _NUMBER_FORMATS = {"int32": "integer", "int64": "integer", "float": "number", "d
 _CONTENT_FORMATS = {"binary", "byte", "password", "string", ""}
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _ENUM_NAMES = ("choices", "allowed_values", "allowedValues", "enum_values", "enumValues")
-_VALUES = ("default", "const", "enum", "examples", "example")
+_NEVER_NULL = {
+    *("type", "properties", "required", "additionalProperties", "patternProperties", "items", "prefixItems"),
+    *("anyOf", "oneOf", "allOf", "$ref", "$defs", "definitions", "$schema", "$id", "title", "description"),
+    *("pattern", "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+    *("uniqueItems", "deprecated", "readOnly", "writeOnly", "examples", *_COUNTS),
+}
 _SAID = ("title", "description", "default")
 _INT64 = 2**63 - 1
 
@@ -82,9 +87,13 @@ class _Normalizer:
         self.changes.append(f"{path or '/'}: {what}")
 
     def _node(self, node: dict[str, Any], path: str) -> None:
-        for rule in _RULES:
-            for what in rule(node, self.root):
-                self._note(path, what)
+        changed = True
+        while changed:  # what one rule writes may be for another to read; each change is towards the draft
+            changed = False
+            for rule in _RULES:
+                for what in rule(node, self.root):
+                    self._note(path, what)
+                    changed = True
         self._required_flags(node, path)
         for keyword in (
             "items",
@@ -137,7 +146,7 @@ class _Normalizer:
 
 def _nulls(node: dict[str, Any], root: dict[str, Any]) -> list[str]:
     """A keyword that is null is one that was not given."""
-    gone = [key for key, value in node.items() if value is None and key not in _VALUES]
+    gone = [key for key, value in node.items() if value is None and key in _NEVER_NULL]
     for key in gone:
         del node[key]
     return [f"{key}: null removed" for key in gone]
@@ -329,7 +338,7 @@ def _formats(node: dict[str, Any], root: dict[str, Any]) -> list[str]:
     if types is None and given in _NUMBER_FORMATS and not node.keys() & {"enum", "const", "$ref"}:
         node["type"] = _NUMBER_FORMATS[given]
         return [f"type {node['type']!r} taken from format {given!r}"]
-    if types is not None and "string" not in types:
+    if types is not None and types != "string" and not (isinstance(types, list) and "string" in types):
         return []  # formats constrain strings only
     name = _FORMAT_NAMES.get(given.lower(), given)
     if name in _STANDARD_FORMATS:

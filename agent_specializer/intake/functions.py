@@ -123,9 +123,9 @@ def _field(
                 hint=f"annotate it: def {name}({parameter.name}: str, ...)",
             )
     annotation = _with_text(annotation)
-    text = documented.parameters.get(parameter.name) or None
-    described = _described(annotation)
-    return annotation, Field(default, alias=parameter.name, description=None if described else text)
+    text = documented.parameters.get(parameter.name)
+    said: dict[str, Any] = {"description": text} if text and not _described(annotation) else {}
+    return annotation, Field(default, alias=parameter.name, **said)
 
 
 def _described(annotation: Any) -> bool:

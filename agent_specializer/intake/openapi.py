@@ -98,7 +98,9 @@ class _Reader:
             schema["required"] = required
         if self.defs:
             schema["$defs"] = self.defs
-        name = self._name(str(operation.get("operationId") or f"{method}_{path}"))
+        name = self._name(
+            str(operation.get("operationId") or method + re.sub(r"[^A-Za-z0-9]+", "_", f"/{path}"))
+        )
         texts = [str(operation.get(key) or "").strip() for key in ("summary", "description")]
         description = "\n\n".join(dict.fromkeys(text for text in texts if text)) or f"{method.upper()} {path}"
         return build_tool(name, description, schema, source=place)

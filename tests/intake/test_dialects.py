@@ -196,8 +196,6 @@ _JSON = st.recursive(
                     "oneOf",
                     "$ref",
                     "minimum",
-                ]
-                + [
                     "exclusiveMinimum",
                     "description",
                     "choices",
