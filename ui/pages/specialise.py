@@ -26,26 +26,38 @@ STEPS = {
 
 
 def specialise(agent: str, *, force: bool) -> None:
+    """Make the adapter with its steps as they happen; then draw the page anew, as all of it has changed."""
     try:
         service = load_models()
     except SpecializerError as error:
         problem(error)
         return
     with st.status("Specialising …", expanded=True) as status:
-
-        def show(step: Step) -> None:
-            st.write(f":material/check: {STEPS[step.name]} :small[· {seconds(step.seconds)}]")
-
         try:
             with st.spinner("The model is at work; other requests are served first come, first served."):
-                made = service.specialize(agent, force=force, on_step=show)
+                made = service.specialize(agent, force=force, on_step=show_step)
         except SpecializerError as error:
             status.update(label="It could not be specialised", state="error")
             problem(error)
             return
-        if made.cache == "hit":
+    st.session_state["specialised"] = agent, made.seconds, made.steps
+    st.rerun()
+
+
+def show_step(step: Step) -> None:
+    st.write(f":material/check: {STEPS[step.name]} :small[· {seconds(step.seconds)}]")
+
+
+def last_time(agent: str) -> None:
+    """The steps of what this session has just made."""
+    done: tuple[str, float, tuple[Step, ...]] | None = st.session_state.get("specialised")
+    if done is None or done[0] != agent:
+        return
+    with st.status(f"Specialised in {seconds(done[1])}", state="complete", expanded=True):
+        for step in done[2]:
+            show_step(step)
+        if not done[2]:
             st.write(":material/check: It was in the cache: nothing had to be made")
-        status.update(label=f"Specialised in {seconds(made.seconds)}", state="complete", expanded=True)
 
 
 def saved_per_call(agent: str, row: AdapterRow) -> None:
@@ -123,7 +135,8 @@ if agent is not None:
             st.caption(plain("; ".join(found[1].why)), width="content")
     if go:
         specialise(agent, force=fresh)
-        found = current_adapter(agent)
+    else:
+        last_time(agent)
     if found:
         show_adapter(agent, found[0])
     elif not go:
