@@ -17,14 +17,13 @@ distractors of each other nor put together.
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agent_specializer.errors import IntakeError
-from agent_specializer.examples import Composer, Example, opaque, read_examples, read_toolsets
+from agent_specializer.examples import Composer, Example, families, opaque, read_examples, read_toolsets
 from agent_specializer.examples.compose import Distractors, Names
 from agent_specializer.messages import Call, Message
 from agent_specializer.specs import Toolset, ToolSpec, canonical_json
@@ -111,20 +110,6 @@ def compose_groups(
             items = [_renamed(item, renaming.names) for item in items]
         groups.append(Group(toolset, tuple(items), tuple(part.own)))
     return groups
-
-
-def families(toolset_id: str) -> dict[str, frozenset[str]]:
-    """Which services a toolset describes, and in which words: service to the exact parts of the id.
-
-    ``sgdx/Media_1+Media_3+Music_2@v5`` gives ``{"Media": {"Media_1@v5", "Media_3@v5"}, "Music":
-    {"Music_2@v5"}}``.
-    """
-    path, _, variant = toolset_id.partition("@")
-    folder, _, last = path.rpartition("/")
-    found: dict[str, set[str]] = {}
-    for part in last.split("+"):
-        found.setdefault(f"{folder}/{re.sub(r'_[0-9]+$', '', part)}", set()).add(f"{part}@{variant}")
-    return {family: frozenset(parts) for family, parts in found.items()}
 
 
 @dataclass

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 from agent_specializer.messages import Call, Message
-from agent_specializer.specs import ToolSpec, Toolset, canonical_json
+from agent_specializer.specs import Toolset, ToolSpec, canonical_json
 
 Distractors = Literal["random", "similar"]
 Names = Literal["kept", "opaque"]
@@ -56,8 +57,12 @@ class Composer:
         distractors: Distractors,
         rng: random.Random,
         instructions: str = "",
+        avoid: Collection[str] = (),
     ) -> Toolset:
-        """`own` and distractors up to `tools` tools in all; never an identical tool, never a name twice."""
+        """`own` and distractors up to `tools` tools in all; never an identical tool, never a name twice.
+
+        `avoid`: fingerprints of tools that must not be distractors, such as other wordings of the own ones.
+        """
         chosen = list({tool.name: tool for tool in own}.values())
         taken = {tool.name for tool in chosen}
         bodies = {_body(tool) for tool in chosen}
@@ -65,7 +70,7 @@ class Composer:
         for tool in order:
             if len(chosen) >= tools:
                 break
-            if tool.name not in taken and _body(tool) not in bodies:
+            if tool.name not in taken and _body(tool) not in bodies and tool.fingerprint not in avoid:
                 chosen.append(tool)
                 taken.add(tool.name)
                 bodies.add(_body(tool))
@@ -98,3 +103,17 @@ def _text(tool: ToolSpec) -> str:
 def _body(tool: ToolSpec) -> str:
     """What makes two tools identical whatever they are called."""
     return f"{' '.join(tool.description.split()).casefold()} {canonical_json(tool.parameters)}"
+
+
+def families(toolset_id: str) -> dict[str, frozenset[str]]:
+    """Which services a toolset describes, and in which words: service to the exact parts of the id.
+
+    ``sgdx/Media_1+Media_3+Music_2@v5`` gives ``{"Media": {"Media_1@v5", "Media_3@v5"}, "Music":
+    {"Music_2@v5"}}``.
+    """
+    path, _, variant = toolset_id.partition("@")
+    folder, _, last = path.rpartition("/")
+    found: dict[str, set[str]] = {}
+    for part in last.split("+"):
+        found.setdefault(f"{folder}/{re.sub(r'_[0-9]+$', '', part)}", set()).add(f"{part}@{variant}")
+    return {family: frozenset(parts) for family, parts in found.items()}

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from agent_specializer.errors import IntakeError
 from agent_specializer.messages import Call, Message
-from agent_specializer.specs import ToolSpec, Toolset
+from agent_specializer.specs import Toolset, ToolSpec
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from agent_specializer.loragen.experts import ExpertPool
 from agent_specializer.loragen.models import ModelShape
 from agent_specializer.loragen.router import Router
 from agent_specializer.loragen.toolkeys import ChoiceHead, ToolKeys, feature_size, tool_features
-from agent_specializer.specs import ToolSpec, Toolset, canonical_json
+from agent_specializer.specs import Toolset, ToolSpec, canonical_json
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,16 @@ class Generator(nn.Module):
             self.keys = ToolKeys(feature_size(config.cloud), width=config.key_width, key_dim=key_dim)
         self._features: dict[str, Tensor] = {}
         self._fingerprint: str | None = None
+
+    def restart_keys(self, seed: int) -> None:
+        """New random key networks: the second stage of training begins from nothing."""
+        config = self.config
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            keys = ToolKeys(feature_size(config.cloud), width=config.key_width, key_dim=config.key_dim)
+            head = ChoiceHead(config.edge.hidden, config.key_dim)
+        self.keys.load_state_dict(keys.state_dict())
+        self.head.load_state_dict(head.state_dict())
 
     @property
     def cloud(self) -> nn.Module:

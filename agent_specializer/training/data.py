@@ -16,7 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_specializer.errors import IntakeError
-from agent_specializer.examples import Composer, Example, Renaming, opaque, read_examples, read_toolsets
+from agent_specializer.examples import (
+    Composer,
+    Example,
+    Renaming,
+    families,
+    opaque,
+    read_examples,
+    read_toolsets,
+)
 from agent_specializer.messages import Call, Message
 from agent_specializer.specs import Toolset, ToolSpec
 
@@ -49,6 +57,10 @@ class Source:
     by_toolset: dict[str, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._of_family: dict[str, set[str]] = defaultdict(set)
+        for name, toolset in self.toolsets.items():
+            for family in families(name):
+                self._of_family[family] |= {tool.fingerprint for tool in toolset.tools}
         groups: dict[str, list[int]] = defaultdict(list)
         for index, example in enumerate(self.examples):
             groups[example.toolset_id].append(index)
@@ -58,6 +70,13 @@ class Source:
         self.weight = (len(self.examples) * len(self.composer.tools)) ** 0.25 * (
             0.3 if self.choice_only else 1.0
         )
+
+    def other_wordings(self, toolset_ids: set[str]) -> set[str]:
+        """Fingerprints of tools that describe the services of `toolset_ids` in other words: no fair distractors."""
+        all_wordings = {
+            f for name in toolset_ids for family in families(name) for f in self._of_family[family]
+        }
+        return all_wordings - {tool.fingerprint for name in toolset_ids for tool in self.toolsets[name].tools}
 
 
 def read_sources(data: Path, *, exclude: Sequence[str] = ()) -> tuple[list[Source], list[Source]]:
@@ -121,6 +140,7 @@ class Compositions:
             distractors="similar" if rng.random() < SIMILAR_SHARE else "random",
             rng=rng,
             instructions=source.toolsets[examples[0].toolset_id].instructions,
+            avoid=source.other_wordings({example.toolset_id for example in examples}),
         )
         if rng.random() < self.opaque_share:
             toolset, renaming = opaque(toolset, rng)
@@ -131,10 +151,14 @@ class Compositions:
         """Own tools and example numbers: toolsets are added until there are enough examples or tools."""
         own: dict[str, ToolSpec] = {}
         indices: list[int] = []
+        services: dict[str, frozenset[str]] = {}
         for _ in range(self.examples):
             example = rng.randrange(len(source.examples))
             toolset_id = source.examples[example].toolset_id
             new = {tool.name: tool for tool in source.toolsets[toolset_id].tools}
+            worded = families(toolset_id)
+            if any(services.get(family, parts) != parts for family, parts in worded.items()):
+                continue  # one service in two wordings: a request could mean either
             if own and (len(own | new) > MAX_TOOLS or any(own.get(n, t) != t for n, t in new.items())):
                 break
             if len(new) > MAX_TOOLS:  # a large toolset: some of its examples' tools and some of the others
@@ -150,6 +174,7 @@ class Compositions:
                 indices = [i for i in wanted if {c.name for c in source.examples[i].calls} <= set(names)]
                 return list(own.values()), indices
             own |= new
+            services |= worded
             group = source.by_toolset[toolset_id]
             indices += rng.sample(group, min(self.examples, len(group)))
             if len(indices) >= self.examples:
@@ -169,10 +194,9 @@ def _renamed(example: Example, renaming: Renaming) -> Example:
 
 def _is_dev(toolset_id: str) -> bool:
     """Whether one of the toolset's families is held out: ``set/Alarm_1+Media_3@v5`` belongs to Alarm and Media."""
-    prefix, _, rest = toolset_id.partition("/")
-    families = {re.sub(r"_\d+$", "", part) for part in rest.split("@")[0].split("+")}
     return any(
-        int(hashlib.sha256(f"{prefix}/{f}".encode()).hexdigest(), 16) % DEV_SHARE == 0 for f in families
+        int(hashlib.sha256(family.encode()).hexdigest(), 16) % DEV_SHARE == 0
+        for family in families(toolset_id)
     )
 
 

@@ -55,7 +55,11 @@ class Bank:
 
 @torch.no_grad()
 def collect(
-    trainer: Trainer, compositions: list[Composition], gates: Tensor, *, say: Callable[[str, float], None]
+    trainer: Trainer,
+    compositions: list[Composition],
+    gates: Tensor,
+    *,
+    say: Callable[[str, float], None] = lambda message, share: None,
 ) -> Bank:
     """States of all examples of `compositions` under `gates` (layers, experts), and features of all their tools."""
     trainer.generator.eval()

@@ -18,7 +18,7 @@ from agent_specializer.loragen.models import decoder, logits
 from agent_specializer.loragen.toolkeys import ChoiceHead
 from agent_specializer.training.rows import IGNORE, Batch
 
-KEY_WEIGHT, NAME_WEIGHT, BALANCE_WEIGHT = 0.5, 0.25, 0.01
+KEY_WEIGHT, NAME_WEIGHT, BALANCE_WEIGHT = 0.5, 0.5, 0.01
 
 
 @dataclass(frozen=True)

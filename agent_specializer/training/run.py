@@ -60,6 +60,8 @@ def train(
 
 def summary(row: dict[str, Any], steps: int) -> str:
     """One line of progress."""
+    if row.get("stage") == "keys":
+        return f"keys and confidence fitted: dev {row['dev_kept_accuracy']:.1%}, opaque {row['dev_opaque_accuracy']:.1%}"
     text = (
         f"step {row['step']}/{steps}  loss {row['loss']:.3f}  balance {row['balance']:.2f}  "
         f"right {row['choice_accuracy']:.0%}  {row['tokens_per_second']} tokens/s"

@@ -31,6 +31,7 @@ from agent_specializer.loragen.models import shape_of
 from agent_specializer.loragen.router import balance_loss
 from agent_specializer.specs import Toolset
 from agent_specializer.training.data import Composition, Compositions, read_sources
+from agent_specializer.training.keys import FIRST, calibrate, collect, fit, fit_confidence, key_accuracy
 from agent_specializer.training.objective import BALANCE_WEIGHT, Scores, loss, score
 from agent_specializer.training.rows import Batch, collate, empty_row, example_row
 
@@ -63,6 +64,10 @@ class TrainOptions:
     cloud_lora_rank: int = 8
     key_dim: int = 256
     dropout: float = 0.0
+    key_compositions: int = 150
+    key_examples: int = 24
+    key_epochs: int = 30
+    calibration_compositions: int = 24
 
 
 class Trainer:
@@ -89,6 +94,7 @@ class Trainer:
         self.edge = edge.requires_grad_(False).to(device)
         cloud.requires_grad_(False).to(device)
         sources, dev = read_sources(data, exclude=exclude)
+        self._train_sources, self._dev_sources = sources, dev or sources
         self.sources = {s.name: len(s.examples) for s in sources}
         self.choice_only = {id_ for s in sources if s.choice_only for id_ in s.by_toolset}
         self.train_set = Compositions(sources, seed=options.seed, examples=options.examples)
@@ -109,6 +115,7 @@ class Trainer:
         )
         self.schedule = get_cosine_schedule_with_warmup(self.optimizer, options.warmup, options.steps)
         self.step = 0
+        self.finished = False
         self.history: list[dict[str, Any]] = []
         self._descriptions: OrderedDict[str, list[tuple[Tensor, Tensor]]] = OrderedDict()
 
@@ -283,8 +290,41 @@ class Trainer:
             if self.step % self.options.save_every == 0 or self.step == self.options.steps or cut:
                 self.save_state()
             if cut:
-                break
+                return self.out
+        if not self.finished:
+            self.finish()
         return self.out
+
+    def finish(self) -> None:
+        """The second stage: tool keys fitted on cached states, then the scalars and the confidence (`training.keys`)."""
+        options, seed = self.options, self.options.seed
+        row: dict[str, Any] = {"step": self.step, "stage": "keys"}
+        if self.generator.config.routed and self.generator.config.key_dim:
+            shown = [self.train_set[i].toolset for i in range(min(6, options.pool_size))]
+            self.generator.eval()
+            gates = torch.stack([self.generator.gates(toolset)[0] for toolset in shown]).mean(0)
+            gates = gates.to(self.accelerator.device)
+            supply = Compositions(
+                self._train_sources, seed=seed, examples=options.key_examples, opaque_share=0.0
+            )
+            chosen = [supply[FIRST + i] for i in range(options.key_compositions)]
+            bank = collect(self, chosen, gates)
+            self.generator.restart_keys(seed)
+            device = next(self.generator.keys.parameters()).device
+            self.generator.keys.cpu(), self.generator.head.cpu()
+            fit(self.generator.keys, self.generator.head, bank, epochs=options.key_epochs, seed=seed)
+            row["keys_train_accuracy"] = round(
+                key_accuracy(self.generator.keys, self.generator.head, bank)[0], 4
+            )
+            self.generator.keys.to(device), self.generator.head.to(device)
+        supply = Compositions(self._train_sources, seed=seed, examples=8, opaque_share=0.25)
+        row |= calibrate(self, [supply[2 * FIRST + i] for i in range(options.calibration_compositions)])
+        row["temperature"] = fit_confidence(self, self.dev["kept"])
+        row |= self.dev_score()
+        self.history.append(row)
+        self.log(row)
+        self.finished = True
+        self.save_state()
 
     def save_state(self) -> None:
         """The run's state and the generator's checkpoint, each replaced atomically."""
@@ -295,6 +335,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "step": self.step,
+            "finished": self.finished,
             "history": self.history,
             "options": asdict(self.options),
         }
@@ -320,7 +361,7 @@ class Trainer:
         self.generator.load_state_dict(state["generator"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        self.step, self.history = state["step"], state["history"]
+        self.step, self.history, self.finished = state["step"], state["history"], state["finished"]
 
 
 def accuracy(scores: Tensor, batch: Batch) -> float:
