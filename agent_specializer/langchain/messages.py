@@ -116,6 +116,8 @@ def response_metadata(reply: Reply, *, name: str, agent: str | None, mode: str) 
 
 def to_message(reply: Reply, metadata: dict[str, Any], *, as_json: bool = False) -> AIMessage:
     """The reply as a message; `as_json` writes the arguments of its call as the content."""
+    content: str
+    calls: tuple[Call, ...]
     if as_json and reply.calls:
         content, calls = arguments_text(reply.calls[0].arguments), ()
         metadata = metadata | {"finish_reason": "stop"}

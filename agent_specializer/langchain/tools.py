@@ -26,11 +26,22 @@ def read_bound(tools: Sequence[Any]) -> tuple[ToolSpec, ...]:
         # LangChain's own reading of a function or class, so that a tool is the same here as in its other models.
         known = detect_format(tool) in _LANGCHAIN_READS
         for spec in read_tools(convert_to_openai_tool(tool) if known else tool):
-            if specs.setdefault(spec.name, spec) != spec:
+            if _untitled(specs.setdefault(spec.name, spec).parameters) != _untitled(spec.parameters):
                 raise SpecError(
                     f"two different tools are called {spec.name!r}", hint="give each tool a name of its own"
                 )
     return tuple(specs.values())
+
+
+def _untitled(schema: Any) -> Any:
+    """`schema` without titles, which a class and the schema made of it do not share."""
+    if isinstance(schema, Mapping):
+        return {
+            key: _untitled(value)
+            for key, value in schema.items()
+            if key != "title" or not isinstance(value, str)
+        }
+    return [_untitled(item) for item in schema] if isinstance(schema, list) else schema
 
 
 def as_openai(tool: ToolSpec) -> dict[str, Any]:

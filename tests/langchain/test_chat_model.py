@@ -92,6 +92,16 @@ def test_a_choice_that_is_no_tool_is_refused_when_it_is_bound(bare):
         bare.bind_tools([set_light], tool_choice="set_fire")
 
 
+def test_two_different_tools_of_one_name_are_refused(bare):
+    other = {
+        "name": "set_light",
+        "description": "Dims.",
+        "parameters": {"properties": {"on": {"type": "boolean"}}},
+    }
+    with pytest.raises(SpecError, match="set_light"):
+        bare.bind_tools([set_light, other])
+
+
 def test_arguments_validate_against_the_bound_schema(bare):
     class Dim(BaseModel):
         level: int
