@@ -20,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help is there in half the time
 )
 asking.register(app)
 app.add_typer(tools.app, name="tools")

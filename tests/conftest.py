@@ -152,6 +152,46 @@ def tiny_llama(make_tiny_llama: Callable[..., PreTrainedModel]) -> PreTrainedMod
 
 
 @pytest.fixture(scope="session")
+def save_tiny_checkpoint(tiny_tokenizer: PreTrainedTokenizerFast) -> Callable[..., Path]:
+    """Saves a random generator for a model that is cloud and edge, whose experts change the logits."""
+    import torch
+
+    from agent_specializer.loragen import Generator, GeneratorConfig, save_checkpoint, shape_of
+
+    def save(model: PreTrainedModel, folder: Path, seed: int = 0) -> Path:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            shape = shape_of(model)
+            config = GeneratorConfig(cloud=shape, edge=shape, experts=4, rank=2, key_dim=8, key_width=8)
+            generator = Generator(config, model, tiny_tokenizer)
+            for B in generator.pool.B.values():
+                torch.nn.init.normal_(B, std=0.3)
+        return save_checkpoint(generator, folder)
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_tiny_gemma: Callable[..., PreTrainedModel],
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    save_tiny_checkpoint: Callable[..., Path],
+) -> Path:
+    """`bundle.yaml` of one tiny `model` with its `checkpoint`, `bare.yaml` without, and a `foreign` checkpoint."""
+    folder = tmp_path_factory.mktemp("tiny")
+    model = make_tiny_gemma(max_position_embeddings=32768)
+    model.save_pretrained(folder / "model")
+    tiny_tokenizer.save_pretrained(folder / "model")
+    save_tiny_checkpoint(model, folder / "checkpoint")
+    save_tiny_checkpoint(make_tiny_gemma(seed=5), folder / "foreign")
+    models = "cloud: {kind: local, name: ./model}\nedge: {kind: local, name: ./model}\n"
+    (folder / "bare.yaml").write_text(models)
+    (folder / "bundle.yaml").write_text(f"{models}checkpoint: ./checkpoint\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def embedded_home() -> Path:
     """A home that outlives the test run, so that the embedded model is converted once, not once per run."""
     from platformdirs import user_cache_dir

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 import agent_specializer
 from agent_specializer import Specializer, Toolset, ToolSpec
@@ -41,41 +40,13 @@ TOOLS = (
 )
 
 
-def _checkpoint(model, tokenizer, folder: Path, seed: int = 0) -> Path:
-    from agent_specializer.loragen import Generator, GeneratorConfig, save_checkpoint, shape_of
-
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        shape = shape_of(model)
-        config = GeneratorConfig(cloud=shape, edge=shape, experts=4, rank=2, key_dim=8, key_width=8)
-        generator = Generator(config, model, tokenizer)
-        for B in generator.pool.B.values():
-            torch.nn.init.normal_(B, std=0.3)
-    return save_checkpoint(generator, folder)
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory, make_tiny_gemma, tiny_tokenizer) -> Path:
-    """A folder with a bundle of one tiny model, its generator checkpoint, and another model's checkpoint."""
-    folder = tmp_path_factory.mktemp("tiny")
-    model = make_tiny_gemma()
-    model.save_pretrained(folder / "model")
-    tiny_tokenizer.save_pretrained(folder / "model")
-    _checkpoint(model, tiny_tokenizer, folder / "checkpoint")
-    _checkpoint(make_tiny_gemma(seed=5), tiny_tokenizer, folder / "foreign")
-    source = {"kind": "local", "name": "./model"}
-    for name, extra in {"bundle": {"checkpoint": "./checkpoint"}, "bare": {}}.items():
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump({"cloud": source, "edge": source} | extra))
-    return folder
-
-
 @pytest.fixture
-def make(home, tiny):
+def make(home, tiny_folder):
     """Specializers over the tiny bundle and this test's home."""
     made = []
 
     def factory(**options) -> Specializer:
-        made.append(Specializer(**{"bundle": str(tiny / "bundle.yaml")} | options))
+        made.append(Specializer(**{"bundle": str(tiny_folder / "bundle.yaml")} | options))
         return made[-1]
 
     yield factory
@@ -94,7 +65,7 @@ def specializer(make) -> Specializer:
 SHORT = ReplyOptions(max_tokens=24, max_calls=2)
 
 
-def test_making_one_loads_and_writes_nothing(home, tiny):
+def test_making_one_loads_and_writes_nothing(home):
     script = (
         "import sys; from agent_specializer import Specializer; Specializer(); "
         "print('torch' in sys.modules, 'transformers' in sys.modules)"
@@ -299,13 +270,13 @@ def test_an_unknown_mode_is_refused(specializer):
         specializer.ask("home", "dim", mode="magic")
 
 
-def test_a_checkpoint_for_another_model_is_refused(make, tiny):
+def test_a_checkpoint_for_another_model_is_refused(make, tiny_folder):
     with pytest.raises(CheckpointError, match="another cloud model"):
-        make(checkpoint=tiny / "foreign").generator  # noqa: B018
+        make(checkpoint=tiny_folder / "foreign").generator  # noqa: B018
 
 
-def test_without_a_checkpoint_prompted_works_and_specialising_says_why_not(make, tiny):
-    bare = make(bundle=str(tiny / "bare.yaml"))
+def test_without_a_checkpoint_prompted_works_and_specialising_says_why_not(make, tiny_folder):
+    bare = make(bundle=str(tiny_folder / "bare.yaml"))
     bare.create_agent("home", list(TOOLS))
     assert bare.ask("home", "dim", mode="prompted", options=SHORT).usage.tool_prompt_tokens > 0
     with pytest.raises(CheckpointError, match="no generator checkpoint"):
@@ -338,7 +309,9 @@ def test_a_damaged_adapter_is_found_and_made_again_with_a_warning(specializer, h
     assert specializer.specialize("home").cache == "hit"
 
 
-def test_verify_tells_same_from_different_and_from_other_generators(specializer, make, tiny, tmp_path, home):
+def test_verify_tells_same_from_different_and_from_other_generators(
+    specializer, make, tiny_folder, save_tiny_checkpoint, tmp_path, home
+):
     from agent_specializer.loragen import Adapter
 
     first = specializer.specialize("home")
@@ -353,11 +326,10 @@ def test_verify_tells_same_from_different_and_from_other_generators(specializer,
     assert found.state == "different"
     assert "gates differ" in found.detail
 
-    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+    from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(tiny / "model", dtype=torch.float32)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(tiny / "model")
-    other = make(checkpoint=_checkpoint(model, tokenizer, tmp_path / "other", seed=9))
+    model = AutoModelForCausalLM.from_pretrained(tiny_folder / "model", dtype=torch.float32)
+    other = make(checkpoint=save_tiny_checkpoint(model, tmp_path / "other", seed=9))
     assert other.specialize("home").cache == "miss"
     states = {v.fingerprint == first.fingerprint: v.state for v in other.verify()}
     assert states == {True: "other generator", False: "same"}
@@ -374,11 +346,11 @@ def test_a_full_database_costs_no_reply(specializer, monkeypatch, caplog):
     assert "disk is full" in caplog.text
 
 
-def test_after_a_kill_in_the_middle_of_specialising_the_next_run_works(specializer, home, tiny):
+def test_after_a_kill_in_the_middle_of_specialising_the_next_run_works(specializer, home, tiny_folder):
     script = f"""
 import time
 from agent_specializer import Specializer
-spec = Specializer(bundle={str(tiny / "bundle.yaml")!r})
+spec = Specializer(bundle={str(tiny_folder / "bundle.yaml")!r})
 put = spec.registry.put_adapter
 def hang(*a, **k):
     print("generated", flush=True)

@@ -7,7 +7,9 @@ import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
-from agent_specializer.errors import ConfigError, StoreError
+from pydantic import ValidationError
+
+from agent_specializer.errors import ConfigError, SpecError, StoreError
 from agent_specializer.intake import read_tools
 from agent_specializer.messages import Mode, Reply
 from agent_specializer.specializer.agent import Agent
@@ -48,7 +50,7 @@ class Specializer(Workshop):
             tools: names of registered tools; anything else is registered first, as `register_tools` does.
 
         Raises:
-            NotFound: a named tool is not registered.
+            NotFound: a named tool is not registered. SpecError: the name is none, or a tool is listed twice.
         """
         names: list[str] = []
         specs: list[ToolSpec] = []
@@ -59,9 +61,10 @@ class Specializer(Workshop):
                 found = read_tools(tool)
                 specs += found
                 names += [spec.name for spec in found]
+        spec = _spec(name, names, instructions)
         if specs:
             self.registry.add_tools(specs)
-        self.registry.save_agent(AgentSpec(name=name, tools=tuple(names), instructions=instructions))
+        self.registry.save_agent(spec)
         return Agent(self, name)
 
     def agent(self, name: str) -> Agent:
@@ -203,3 +206,14 @@ class Specializer(Workshop):
         except StoreError as error:  # a full disk must not cost the reply that is there
             logger.warning("the run was not kept: %s", error.message)
         return reply
+
+
+def _spec(name: str, tools: Sequence[str], instructions: str) -> AgentSpec:
+    try:
+        return AgentSpec(name=name, tools=tuple(tools), instructions=instructions)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise SpecError(
+            f"agent {name!r}: {first['msg'].removeprefix('Value error, ')}",
+            hint="give it a name of 1 to 128 letters, and each tool once",
+        ) from None
