@@ -50,7 +50,7 @@ def served(home: Path, bundle: str) -> Iterator[str]:
     finally:
         process.terminate()
         try:
-            process.wait(timeout=20)
+            process.wait(timeout=3)
         except subprocess.TimeoutExpired:
             process.kill()
         log.close()

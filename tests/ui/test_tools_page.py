@@ -73,7 +73,7 @@ def test_pasted_tools_are_shown_before_they_are_saved(app: AppTest, text: str) -
 
 
 def test_a_mistake_is_shown_with_its_line_and_nothing_is_offered(app: AppTest) -> None:
-    pasted(adding(app), '{"name": "a",\n "description": "b" "c"}')
+    pasted(adding(app), '{"name": "a",\n "description": "b",,}')
     assert "2" in app.error[0].value
     assert not [b for b in app.button if b.key == "register"]
 
