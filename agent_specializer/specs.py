@@ -65,7 +65,9 @@ class ToolSpec(_Value):
 
     @cached_property
     def fingerprint(self) -> str:
-        return fingerprint({"name": self.name, "description": self.description, "parameters": self.parameters})
+        return fingerprint(
+            {"name": self.name, "description": self.description, "parameters": self.parameters}
+        )
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)
@@ -83,7 +85,9 @@ class Toolset(_Value):
         ordered = tuple(sorted(tools, key=lambda tool: tool.name))
         twice = sorted({a.name for a, b in zip(ordered, ordered[1:], strict=False) if a.name == b.name})
         if twice:
-            raise ValueError(f"two tools are called {', '.join(map(repr, twice))}: names in a toolset are unique")
+            raise ValueError(
+                f"two tools are called {', '.join(map(repr, twice))}: names in a toolset are unique"
+            )
         return ordered
 
     @property
@@ -99,7 +103,9 @@ class Toolset(_Value):
 
     @cached_property
     def fingerprint(self) -> str:
-        return fingerprint({"tools": [tool.fingerprint for tool in self.tools], "instructions": self.instructions})
+        return fingerprint(
+            {"tools": [tool.fingerprint for tool in self.tools], "instructions": self.instructions}
+        )
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)
@@ -123,4 +129,6 @@ class AgentSpec(_Value):
 
     @cached_property
     def fingerprint(self) -> str:
-        return fingerprint({"name": self.name, "instructions": self.instructions, "tools": sorted(self.tools)})
+        return fingerprint(
+            {"name": self.name, "instructions": self.instructions, "tools": sorted(self.tools)}
+        )
