@@ -25,7 +25,13 @@ from agent_specializer.specs import ToolSpec
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
 
-SPACING: JsonCompileOptions = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+SPACING: JsonCompileOptions = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+    # No \\u: an escaped letter in a key would slip past the schema of the property that it spells.
+    "json_allowed_escapes": 'nrbtf\\"',
+}
 
 
 @dataclass(frozen=True)
