@@ -22,10 +22,11 @@ def create(
     names = [part.strip() for part in tools.split(",") if part.strip()]
     with opened() as (specializer, _):
         agent = specializer.create_agent(name, names, instructions)
-        if as_json:
-            print_json({**agent.spec.model_dump(), "toolset": agent.toolset.fingerprint})
-        else:
-            note(f"agent {name!r} has {len(names)} tool{'s' * (len(names) != 1)}")
+        document = {**agent.spec.model_dump(), "toolset": agent.toolset.fingerprint}
+    if as_json:
+        print_json(document)
+    else:
+        note(f"agent {name!r} has {len(names)} tool{'s' * (len(names) != 1)}")
 
 
 @app.command("list")

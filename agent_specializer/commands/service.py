@@ -28,6 +28,7 @@ def train(
 ) -> None:
     """Train a generator checkpoint, or a baseline on the same data. Each step is a JSON line on stdout."""
     import json
+    import sys
 
     from agent_specializer.errors import ConfigError
     from agent_specializer.progress import console_progress
@@ -38,6 +39,7 @@ def train(
     if not data.is_dir():
         raise ConfigError(f"there is no folder {str(data)!r}", hint="name the folder of the example files")
     settings = load_settings()
+    lines = sys.stdout  # the bar takes what is printed to its own place on stderr
     options = TrainOptions(kind=kind, seed=seed, **({} if steps is None else {"steps": steps}))
     with console_progress() as progress:
         folder = run(
@@ -50,7 +52,7 @@ def train(
             exclude=tuple(name.strip() for name in exclude.split(",") if name.strip()),
             stop_after=None if hours is None else hours * 3600,
             progress=progress,
-            log=lambda row: print(json.dumps(row), flush=True),
+            log=lambda row: print(json.dumps(row), file=lines, flush=True),
         )
     note(f"the checkpoint is in {folder}")
 
