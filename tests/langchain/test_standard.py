@@ -42,14 +42,17 @@ class TestUnit(ChatModelUnitTests):
 class TestIntegration(ChatModelIntegrationTests):
     """Offline, on the real embedded model. Without a checkpoint of its own the package cannot specialise."""
 
+    specializer: Specializer
+
     @pytest.fixture(autouse=True, scope="class")
-    def _agents(self, embedded_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-        type(self).specializer = Specializer(
+    @classmethod
+    def _agents(cls, embedded_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+        cls.specializer = Specializer(
             home=embedded_home,
             database_url=f"sqlite:///{tmp_path_factory.mktemp('standard') / 'test.db'}",
             checkpoint=os.environ.get("AGENT_SPECIALIZER_TEST_CHECKPOINT"),
         )
-        with type(self).specializer as specializer:
+        with cls.specializer as specializer:
             specializer.create_agent("other-agent", [], "You are a friendly helper.")
             yield
 
@@ -59,7 +62,7 @@ class TestIntegration(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"specializer": type(self).specializer, "max_tokens": 64}  # type: ignore[attr-defined]
+        return {"specializer": self.specializer, "max_tokens": 64}
 
     @property
     def supports_json_mode(self) -> bool:
