@@ -152,3 +152,12 @@ def attempt(work: Callable[[], Any]) -> bool:
         problem(error)
         return False
     return True
+
+
+def said_note(key: str) -> None:
+    """What the last step said, once. Its place is always there: were it not, what follows would be another
+    element without it than with it, and open tabs would fall back to the first one.
+    """
+    place = st.empty()
+    if note := st.session_state.pop(key, None):
+        place.success(note, icon=":material/check:")

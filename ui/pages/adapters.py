@@ -13,7 +13,7 @@ from agent_specializer.store import AdapterRow, AdapterStatus
 from ui.charts import gates_map, hit_rate
 from ui.gates import gates_of, shared_routing
 from ui.service import load_models, registry, specializer
-from ui.show import ago, empty, page_of, plain, problem, search_box, size
+from ui.show import ago, empty, page_of, plain, problem, said_note, search_box, size
 
 PAGER = "adapters-page"
 FORMAT_NAMES = {
@@ -138,7 +138,7 @@ def detail(fingerprint: str) -> None:
         hide_index=True,
         alt="Facts of the adapter",
     )
-    gates, export, versions = st.tabs(["Gates", "Export", "Made from"])
+    gates, export, versions = st.tabs(["Gates", "Export", "Made from"], key="adapters-tabs")
     with gates:
         compare(row)
     with export:
@@ -181,10 +181,11 @@ def actions(row: AdapterRow, status: AdapterStatus) -> None:
         with st.popover("Evict", icon=":material/delete:"):
             st.caption("It can be made again at any time.")
             st.button("Evict this adapter", on_click=evict, args=(row,))
-    if again:
-        regenerate(row, status)
-    if verify:
-        check(row)
+    with st.container():  # always there, so that the tabs below stay what they are
+        if again:
+            regenerate(row, status)
+        if verify:
+            check(row)
 
 
 def regenerate(row: AdapterRow, status: AdapterStatus) -> None:
@@ -292,9 +293,7 @@ def archived(path: Path) -> Path:
     return Path(shutil.make_archive(str(path), "zip", path)) if path.is_dir() else path
 
 
-note = st.session_state.pop("adapters-note", None)
-if note:
-    st.success(note, icon=":material/check:")
+said_note("adapters-note")
 if st.session_state.get("adapters-open"):
     detail(st.session_state["adapters-open"])
 else:

@@ -10,7 +10,7 @@ from agent_specializer.errors import SpecError, SpecializerError
 from agent_specializer.specs import AgentSpec, Toolset
 from agent_specializer.store import AgentRow
 from ui.service import load_models, registry, specializer
-from ui.show import ago, clip, empty, page_of, plain, problem, search_box
+from ui.show import ago, clip, empty, page_of, plain, problem, said_note, search_box
 from ui.similar import alike
 
 PAGER = "agents-page"
@@ -189,9 +189,7 @@ def description(toolset: Toolset) -> None:
         st.code(text, language=None, wrap_lines=True)
 
 
-note = st.session_state.pop("agents-note", None)
-if note:
-    st.success(note, icon=":material/check:")
+said_note("agents-note")
 view = st.session_state.get("agents-view", "list")
 if view == "new":
     agent_form(None)

@@ -21,6 +21,7 @@ from ui.show import (
     parameters_table,
     plain,
     problem,
+    said_note,
     search_box,
 )
 
@@ -123,7 +124,7 @@ def tool_open(name: str) -> None:
     if now.source:
         facts.append(f"from {plain(clip(now.source, 80))}")
     st.caption(" · ".join(facts))
-    looks, edit, history, remove = st.tabs(["Overview", "Edit", "History", "Remove"])
+    looks, edit, history, remove = st.tabs(["Overview", "Edit", "History", "Remove"], key="tools-tabs")
     with looks:
         long_text(spec.description or "No description")
         parameters_table(spec.parameters)
@@ -205,9 +206,7 @@ def tool_remove(name: str, users: list[str]) -> None:
         st.rerun()
 
 
-note = st.session_state.pop("tools-note", None)
-if note:
-    st.success(note, icon=":material/check:")
+said_note("tools-note")
 view = st.session_state.get("tools-view", "list")
 if view == "add":
     tool_add()
