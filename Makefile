@@ -8,11 +8,12 @@ BIN := $(VENV)/bin
 demo: setup
 	$(BIN)/agent-specializer quickstart
 
-test: setup-dev
-	$(BIN)/python -m pytest
+# Tiny models gain nothing from threads, so their tests run side by side; those of the real model one after another.
+test: test-fast
+	$(BIN)/python -m pytest -m "embedded or browser"
 
 test-fast: setup-dev
-	$(BIN)/python -m pytest -m "not embedded and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not embedded and not browser" -n auto --dist loadfile
 
 lint: setup-dev
 	$(BIN)/ruff check .

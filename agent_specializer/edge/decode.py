@@ -56,15 +56,15 @@ class Scorer:
         subset = torch.cat([torch.arange(common), rare]).to(states.device)
         return self.tree.log_probabilities(scored, subset)
 
-    def scores(self, states: Tensor) -> Tensor:
-        """(choices,) float32 in nats, on the CPU."""
+    def scores(self, states: Tensor, *, called: bool = False) -> Tensor:
+        """(choices,) float32 in nats, on the CPU. `called`: this turn has made a call already."""
         assert self.priors is not None
         calibrated = self.log_probabilities(states) - self.priors.to(states.device)
         if self.head is None:
             return calibrated.cpu()
         head = self.head
         device = head.log_alpha.device
-        scored = head(calibrated[None].to(device), states[:1].to(device), self.keys.to(device))
+        scored = head(calibrated[None].to(device), states[:1].to(device), self.keys.to(device), called)
         return scored[0].float().cpu()
 
     @property
@@ -120,7 +120,7 @@ def decode_reply(job: Job) -> Generator[Feed, Seen, Outcome]:
     while True:
         barred = closed | ({None} if wish != "auto" and not outcome.calls else set())
         seen = yield tail.feed(tree=job.scorer.tree)
-        ranking = _ranking(job.scorer, seen, names, barred)
+        ranking = _ranking(job.scorer, seen, names, barred, called=bool(outcome.calls))
         if not outcome.calls:
             outcome.choices, outcome.confidence = ranking, ranking[0].probability
             outcome.first_token_seconds = time.perf_counter() - job.began
@@ -139,10 +139,10 @@ def decode_reply(job: Job) -> Generator[Feed, Seen, Outcome]:
 
 
 def _ranking(
-    scorer: Scorer, seen: Seen, names: tuple[str | None, ...], barred: set[str | None]
+    scorer: Scorer, seen: Seen, names: tuple[str | None, ...], barred: set[str | None], *, called: bool
 ) -> tuple[Choice, ...]:
     """The open choices, best first."""
-    scores = scorer.scores(seen.states)
+    scores = scorer.scores(seen.states, called=called)
     kept = [index for index, name in enumerate(names) if name not in barred]
     shares = torch.softmax(scores[kept] / scorer.temperature, -1).tolist()
     choices = [

@@ -26,6 +26,7 @@ EXACT = (
     "log_alpha",
     "log_t",
     "words_bias",
+    "stop_bias",
     "bn_weight",
     "bn_bias",
 )

@@ -100,24 +100,33 @@ class ChoiceHead(nn.Module):
         self.log_alpha = nn.Parameter(torch.zeros(()))
         self.log_t = nn.Parameter(torch.tensor(2.3))
         self.words_bias = nn.Parameter(torch.zeros(()))
+        self.stop_bias = nn.Parameter(torch.zeros(()))
+        """Stands for `words_bias` once a call was made: then "no tool" means that the calls are complete."""
         self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(()))
         """Divides the scores before the softmax that gives the confidence; fitted on a dev split."""
 
-    def forward(self, calibrated: Tensor, state: Tensor, keys: Tensor) -> Tensor:
+    def forward(
+        self, calibrated: Tensor, state: Tensor, keys: Tensor, called: Tensor | bool = False
+    ) -> Tensor:
         """Scores (batch, tools + 1) in nats.
 
         Args:
             calibrated: (batch, tools + 1), log-probability of each name minus its prior.
             state: (batch, hidden), the edge's last hidden state where the name would start.
             keys: (tools + 1, key_dim) or (batch, tools + 1, key_dim).
+            called: (batch,) bool, whether this turn has made a call already.
         """
         scores = self.log_alpha.exp() * calibrated
         if self.query is not None and keys.numel():
             scores = scores + self.key_scores(state, keys)
-        bias = torch.zeros_like(scores)
-        bias[..., -1] = self.words_bias
-        return scores + bias
+        return scores + self.bias(scores, called)
+
+    def bias(self, scores: Tensor, called: Tensor | bool = False) -> Tensor:
+        """What is added to `scores` (batch, choices): nothing but the bias of the last choice, no tool."""
+        already = torch.as_tensor(called, device=scores.device).expand(scores.shape[:-1])
+        last = torch.where(already, self.stop_bias, self.words_bias)
+        return torch.cat([torch.zeros_like(scores[..., :-1]), last[..., None]], dim=-1)
 
     def key_scores(self, state: Tensor, keys: Tensor) -> Tensor:
         """``t * cos(P h, k)``, (batch, tools + 1)."""

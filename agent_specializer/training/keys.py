@@ -181,10 +181,14 @@ def key_accuracy(keys: ToolKeys, head: ChoiceHead, bank: Bank) -> tuple[float, f
 
 
 def calibrate(trainer: Trainer, compositions: list[Composition]) -> dict[str, float]:
-    """Fit the scalars that add names and keys up (alpha, t, the bias for words) on rows scored in full."""
+    """Fit the scalars that add names and keys up (alpha, t, the biases of no tool) on rows scored in full.
+
+    `compositions` must be of families that nothing was trained on: on those that were, keys are nearly always right,
+    and the scalars would trust them too much.
+    """
     head = trainer.generator.head
     parts = [_scored(trainer, composition, number) for number, composition in enumerate(compositions)]
-    scalars = [head.log_alpha, head.words_bias] + ([head.log_t] if head.query is not None else [])
+    scalars = [head.log_alpha, head.words_bias, head.stop_bias] + ([head.log_t] if head.query is not None else [])
     for scalar in scalars:
         scalar.requires_grad_(True)
     optimizer = torch.optim.LBFGS(scalars, lr=0.5, max_iter=60, line_search_fn="strong_wolfe")
@@ -193,11 +197,11 @@ def calibrate(trainer: Trainer, compositions: list[Composition]) -> dict[str, fl
         optimizer.zero_grad()
         loss = sum(
             (
-                nn.functional.cross_entropy(_masked(head, names, unit_keys, excluded), gold, reduction="sum")
-                for names, unit_keys, excluded, gold in parts
+                nn.functional.cross_entropy(_masked(head, part), part.gold, reduction="sum")
+                for part in parts
             ),
             torch.zeros(()),
-        ) / sum(len(part[3]) for part in parts)
+        ) / sum(len(part.gold) for part in parts)
         # A weak pull to one keeps alpha sane where names say nothing.
         loss = loss + 0.01 * head.log_alpha.square()
         loss.backward()
@@ -208,6 +212,7 @@ def calibrate(trainer: Trainer, compositions: list[Composition]) -> dict[str, fl
         "alpha": float(head.log_alpha.detach().exp()),
         "t": float(head.log_t.detach().exp()),
         "words_bias": float(head.words_bias.detach()),
+        "stop_bias": float(head.stop_bias.detach()),
     }
 
 
@@ -218,7 +223,7 @@ def fit_confidence(trainer: Trainer, compositions: list[Composition]) -> float:
 
     head = trainer.generator.head
     parts = [_scored(trainer, composition, number) for number, composition in enumerate(compositions)]
-    scores = [(_masked(head, names, keys, excluded), gold) for names, keys, excluded, gold in parts]
+    scores = [(_masked(head, part), part.gold) for part in parts]
 
     def nll(log_temperature: float) -> float:
         t = float(torch.tensor(log_temperature).exp())
@@ -229,24 +234,29 @@ def fit_confidence(trainer: Trainer, compositions: list[Composition]) -> float:
     return float(head.temperature)
 
 
-Part = tuple[Tensor, "Tensor | None", Tensor, Tensor]
+@dataclass(frozen=True)
+class _Part:
+    """A composition's rows, scored: calibrated names and cosines of keys (rows, choices), and what is right."""
+
+    names: Tensor
+    keys: Tensor | None
+    excluded: Tensor
+    gold: Tensor
+    called: Tensor
 
 
 @torch.no_grad()
-def _scored(trainer: Trainer, composition: Composition, number: int) -> Part:
-    """Calibrated names, cosines of the keys (or None), excluded choices and right choices of a composition's rows."""
+def _scored(trainer: Trainer, composition: Composition, number: int) -> _Part:
     trainer.generator.eval()
     head = trainer.generator.head
     batch = trainer.batch(composition, random.Random(f"{trainer.options.seed}/calibrate/{number}"), limit=8)
     scores = trainer.scores(composition.toolset, batch, trainer.gates([composition.toolset])[0])
     keys = None if scores.keys is None else scores.keys / head.log_t.exp()
-    return scores.names, keys, batch.excluded[:-1], batch.gold[:-1]
+    return _Part(scores.names, keys, batch.excluded[:-1], batch.gold[:-1], batch.called[:-1])
 
 
-def _masked(head: ChoiceHead, names: Tensor, keys: Tensor | None, excluded: Tensor) -> Tensor:
-    scores = head.log_alpha.exp() * names
-    if keys is not None:
-        scores = scores + head.log_t.exp() * keys
-    bias = torch.zeros_like(scores)
-    bias[:, -1] = 1.0
-    return (scores + bias * head.words_bias).masked_fill(excluded, -1e4)
+def _masked(head: ChoiceHead, part: _Part) -> Tensor:
+    scores = head.log_alpha.exp() * part.names
+    if part.keys is not None:
+        scores = scores + head.log_t.exp() * part.keys
+    return (scores + head.bias(scores, part.called)).masked_fill(part.excluded, -1e4)

@@ -67,7 +67,7 @@ def score(model: nn.Module, head: ChoiceHead, batch: Batch, keys: Tensor) -> Sco
         else out.sum() * 0
     )
     return Scores(
-        total=head(calibrated, state, keys),
+        total=head(calibrated, state, keys, batch.called[:-1]),
         keys=head.key_scores(state, keys) if keys.numel() else None,
         names=calibrated,
         reply_nll=nll,

@@ -37,6 +37,8 @@ class Row:
     excluded: tuple[int, ...] = ()
     lead: tuple[int, ...] = ()
     reply: tuple[int, ...] = ()
+    called: bool = False
+    """Whether calls of this turn stand in the prefix already."""
 
 
 def empty_row(tokenizer: PreTrainedTokenizerBase, context: str = "") -> Row:
@@ -86,7 +88,7 @@ def example_row(
     if len(reply) > MAX_REPLY:
         reply = reply[:MAX_REPLY]
     lead = [tree.labels[gold][-1], *lead] if reply else []
-    return Row(tuple(prefix), gold, tuple(excluded), tuple(lead), tuple(reply))
+    return Row(tuple(prefix), gold, tuple(excluded), tuple(lead), tuple(reply), called=step > 0)
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class Batch:
         gold: (rows,) right choice or IGNORE.
         excluded: (rows, choices) bool.
         targets: supervised next token at each position, or IGNORE.
+        called: (rows,) bool, as in `Row`.
         tree: the choices; its fed tokens start right behind each prefix.
     """
 
@@ -109,6 +112,7 @@ class Batch:
     gold: Tensor
     excluded: Tensor
     targets: Tensor
+    called: Tensor
     tree: NameTree
 
     @property
@@ -151,5 +155,6 @@ def collate(rows: list[Row], tree: NameTree, pad: int) -> Batch:
         gold=torch.tensor([r.gold for r in rows]),
         excluded=excluded,
         targets=targets,
+        called=torch.tensor([r.called for r in rows]),
         tree=tree,
     )

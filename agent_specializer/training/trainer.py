@@ -317,7 +317,7 @@ class Trainer:
                 key_accuracy(self.generator.keys, self.generator.head, bank)[0], 4
             )
             self.generator.keys.to(device), self.generator.head.to(device)
-        supply = Compositions(self._train_sources, seed=seed, examples=8, opaque_share=0.25)
+        supply = Compositions(self._dev_sources, seed=seed, examples=8, opaque_share=0.25)
         row |= calibrate(self, [supply[2 * FIRST + i] for i in range(options.calibration_compositions)])
         row["temperature"] = fit_confidence(self, self.dev["kept"])
         row |= self.dev_score()
