@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from agent_specializer.messages import Call, Message, Reply, Usage
     from agent_specializer.specializer import Agent, Specializer
-    from agent_specializer.specs import AgentSpec, ToolSpec, Toolset
+    from agent_specializer.specs import AgentSpec, Toolset, ToolSpec
 
 __all__ = ["Agent", "AgentSpec", "Call", "Message", "Reply", "Specializer", "ToolSpec", "Toolset", "Usage"]
 

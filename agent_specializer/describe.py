@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from agent_specializer.specs import ToolSpec, Toolset
+from agent_specializer.specs import Toolset, ToolSpec
 
 
 def describe_tool(tool: ToolSpec) -> str:

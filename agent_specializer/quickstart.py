@@ -24,6 +24,9 @@ DEFAULT_AGENT = "smart-home"
 PROMPTED_SECONDS = 15.0
 """How long the comparison with tools in the prompt may take by default: it is the slow part."""
 
+MAX_TOKENS = 96
+"""Of one reply here: more than any of these calls needs. A small model that rambles would take half a minute."""
+
 Say = Callable[[str], None]
 
 
@@ -73,6 +76,7 @@ class QuickstartReport:
     home: str = ""
     bundle: str = ""
     generator: str = ""
+    max_tokens: int = MAX_TOKENS
     steps: list[dict[str, Any]] = field(default_factory=list)
     agents: list[AgentLine] = field(default_factory=list)
     requests: list[Row] = field(default_factory=list)
@@ -222,9 +226,11 @@ def _compare(
 
 
 def _ask(specializer: Specializer, name: str, example: ExampleRequest, mode: Mode) -> Answer:
+    from agent_specializer.edge.options import ReplyOptions
+
     began = time.perf_counter()
     try:
-        reply = specializer.ask(name, example.request, mode=mode)
+        reply = specializer.ask(name, example.request, mode=mode, options=ReplyOptions(max_tokens=MAX_TOKENS))
     except DecodeError as error:  # one request must not end the demonstration
         seconds = time.perf_counter() - began
         return Answer((), "", False, 0, 0, 0, seconds, seconds, 0.0, error=error.message)
