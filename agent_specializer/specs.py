@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import pairwise
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -83,7 +84,7 @@ class Toolset(_Value):
     @classmethod
     def _sorted_and_unique(cls, tools: tuple[ToolSpec, ...]) -> tuple[ToolSpec, ...]:
         ordered = tuple(sorted(tools, key=lambda tool: tool.name))
-        twice = sorted({a.name for a, b in zip(ordered, ordered[1:], strict=False) if a.name == b.name})
+        twice = sorted({a.name for a, b in pairwise(ordered) if a.name == b.name})
         if twice:
             raise ValueError(
                 f"two tools are called {', '.join(map(repr, twice))}: names in a toolset are unique"

@@ -109,7 +109,9 @@ def _message(raw: dict[str, Any]) -> Message:
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         opened = (
-            gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+            gzip.open(path, "rt", encoding="utf-8")  # noqa: SIM115 (closed by the `with` below)
+            if path.suffix == ".gz"
+            else path.open(encoding="utf-8")
         )
         with opened as lines:
             for number, line in enumerate(lines, 1):
