@@ -60,7 +60,7 @@ def opened(browser: Browser, address: str, path: str = "", *, width: int = 1280,
         color_scheme="dark" if dark else "light",
         reduced_motion="reduce",
     )
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(90_000)  # a busy machine is slow, not wrong
     page.goto(f"{address}/{path}")
     settled(page)
     return page
@@ -167,7 +167,7 @@ def journey(browser: Browser, address: str, tmp_path: Path, *, shots: bool) -> N
 
 
 def test_a_newcomers_way_from_pasting_to_exporting(browser: Browser, tiny_site: str, tmp_path: Path) -> None:
-    journey(browser, tiny_site, tmp_path, shots=False)
+    journey(browser, tiny_site, tmp_path, shots=True)
 
 
 def test_two_sessions_at_once_keep_their_answers_apart(browser: Browser, tiny_site: str) -> None:
@@ -225,7 +225,8 @@ def test_hostile_text_is_shown_as_text_on_every_page(
     text = (HOSTILE * 200)[:20_000]
     with Registry(f"sqlite:///{tmp_path}/agent_specializer.db") as registry:
         registry.add_tools([ToolSpec(name=name, description=text)], source="<i>it</i>")
-        registry.save_agent(AgentSpec(name=name, tools=(name,), instructions=HOSTILE))
+        registry.add_tools([ToolSpec(name=f"{name}2", description=HOSTILE)])  # fits the tiny model's context
+        registry.save_agent(AgentSpec(name=name, tools=(f"{name}2",), instructions=HOSTILE))
     with served(tmp_path, str(tiny_bundle)) as address:
         page = opened(browser, address)
         assert name in page.inner_text("[data-testid=stMainBlockContainer]")
@@ -257,3 +258,52 @@ def test_hostile_text_is_shown_as_text_on_every_page(
         width = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         assert width <= 0
         page.close()
+
+
+def test_every_page_fits_both_widths_and_themes(browser: Browser, tmp_path: Path, tiny_bundle: Path) -> None:
+    """No page is wider than its window, and each looks as the README shows it (docs/screenshots)."""
+    import tool_specs
+    from agent_specializer.store import Registry
+
+    with Registry(f"sqlite:///{tmp_path}/agent_specializer.db") as registry:
+        for path in tool_specs.catalogues()[:4]:
+            shipped = tool_specs.load(path)
+            registry.add_tools(shipped.tools, source=f"catalogue {shipped.title}")
+            registry.save_agent(shipped.agent)
+    with served(tmp_path, str(tiny_bundle)) as address:
+        for width, dark in ((1280, False), (768, True)):
+            page = opened(browser, address, width=width, dark=dark)
+            for name in PAGES:
+                page.goto(f"{address}/{'' if name == PAGES[0] else name}")  # the first page is the root
+                settled(page)
+                assert page.get_by_text("Page not found").count() == 0
+                over = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+                assert over <= 0, f"{name} is {over} px wider than {width} px"
+                shoot(page, f"{name}-{width}-{'dark' if dark else 'light'}")
+            page.close()
+
+
+def test_tools_are_registered_with_the_keyboard_alone(browser: Browser, tiny_site: str) -> None:
+    page = opened(browser, tiny_site)
+
+    def tab_to(name: str) -> None:
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            focused = """(e => ["BUTTON", "TEXTAREA"].includes(e.tagName)
+                ? e.innerText || e.getAttribute("aria-label") || "" : "")(document.activeElement)"""
+            if name in page.evaluate(focused):
+                return
+        raise AssertionError(f"Tab does not reach {name!r}")
+
+    tab_to("Add tools")
+    page.keyboard.press("Enter")
+    sees(page, "Where from")
+    tab_to("Tool definitions")
+    page.keyboard.insert_text(TOOLS)
+    page.keyboard.press("Control+Enter")
+    sees(page, "Register 3 tools")
+    settled(page)
+    tab_to("Register 3 tools")
+    page.keyboard.press("Enter")
+    sees(page, "Registered: 3 new.")
+    page.close()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import streamlit as st
 
 from agent_specializer.errors import SpecializerError
-from agent_specializer.messages import Call, Message, Reply
+from agent_specializer.messages import Call, Message, Mode, Reply
 from agent_specializer.specs import Toolset
 from ui.choose import choose_agent
 from ui.columns import COLUMNS, EXPLAINED, Outcome, assistant_turn, card, mock_result, result_turns, stream
@@ -192,7 +192,7 @@ def examples(agent: str) -> None:
             "How many", 1, len(requests), min(10, len(requests)), key="examples-limit", width=320
         )
         requests = requests[:limit]
-    modes = st.pills(
+    modes: list[Mode] = st.pills(
         "Ways",
         ["specialized", "prompted", "base"],
         selection_mode="multi",
@@ -206,12 +206,16 @@ def examples(agent: str) -> None:
         try:
             service = load_models()
             bar = st.progress(0.0, text="Asking …")
+
+            def on_done(done: int, total: int) -> None:
+                bar.progress(done / total, text=f"{done} of {total}")
+
             rows = score(
                 service,
                 agent,
                 requests,
                 modes,
-                lambda done, total: bar.progress(done / total, text=f"{done} of {total}"),
+                on_done,
             )
             bar.empty()
         except SpecializerError as error:

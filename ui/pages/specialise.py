@@ -45,7 +45,11 @@ def specialise(agent: str, *, force: bool) -> None:
 
 
 def show_step(step: Step) -> None:
-    st.write(f":material/check: {STEPS[step.name]} :small[· {seconds(step.seconds)}]")
+    st.markdown(said(step))
+
+
+def said(step: Step) -> str:
+    return f":material/check: {STEPS[step.name]} :small[· {seconds(step.seconds)}]"
 
 
 def last_time(agent: str) -> None:
@@ -54,10 +58,8 @@ def last_time(agent: str) -> None:
     if done is None or done[0] != agent:
         return
     with st.status(f"Specialised in {seconds(done[1])}", state="complete", expanded=True):
-        for step in done[2]:
-            show_step(step)
-        if not done[2]:
-            st.write(":material/check: It was in the cache: nothing had to be made")
+        in_cache = ":material/check: It was in the cache: nothing had to be made"
+        st.markdown("  \n".join(map(said, done[2])) or in_cache)
 
 
 def saved_per_call(agent: str, row: AdapterRow) -> None:
