@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,7 @@ import streamlit as st
 from agent_specializer.errors import SpecializerError
 
 PAGE_ROWS = 20
+NOTE_SECONDS = 6.0
 _MARKS = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^=&@/])")
 
 
@@ -120,9 +122,9 @@ def _kind(schema: dict[str, Any]) -> str:
     return " or ".join(kind) if isinstance(kind, list) else str(kind)
 
 
-def ago(time: datetime) -> str:
+def ago(moment: datetime) -> str:
     """How long ago, in words."""
-    seconds = max(0.0, (datetime.now(UTC) - time).total_seconds())
+    seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
     for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= size:
             n = int(seconds // size)
@@ -155,9 +157,21 @@ def attempt(work: Callable[[], Any]) -> bool:
 
 
 def said_note(key: str) -> None:
-    """What the last step said, once. Its place is always there: were it not, what follows would be another
-    element without it than with it, and open tabs would fall back to the first one.
+    """What the last step said, for some seconds: a rerun that overtakes the first must not swallow it.
+
+    Its place is always there: were it not, what follows would be another element without it than with it, and
+    open tabs would fall back to the first one.
     """
     place = st.empty()
-    if note := st.session_state.pop(key, None):
+    note = st.session_state.get(key)
+    if note is None:
+        return
+    text, since = st.session_state.get(f"{key}-shown", (None, 0.0))
+    if text != note:
+        since = time.monotonic()
+        st.session_state[f"{key}-shown"] = note, since
+    if time.monotonic() - since < NOTE_SECONDS:
         place.success(note, icon=":material/check:")
+    else:
+        for each in (key, f"{key}-shown"):
+            st.session_state.pop(each, None)

@@ -167,7 +167,14 @@ def journey(browser: Browser, address: str, tmp_path: Path, *, shots: bool) -> N
 
 
 def test_a_newcomers_way_from_pasting_to_exporting(browser: Browser, tiny_site: str, tmp_path: Path) -> None:
-    journey(browser, tiny_site, tmp_path, shots=True)
+    journey(browser, tiny_site, tmp_path, shots=False)
+
+
+@pytest.mark.embedded
+def test_the_same_way_on_the_real_model(browser: Browser, tmp_path: Path) -> None:
+    """From an empty home; its pictures are the README's."""
+    with served(tmp_path, "embedded") as address:
+        journey(browser, address, tmp_path, shots=True)
 
 
 def test_two_sessions_at_once_keep_their_answers_apart(browser: Browser, tiny_site: str) -> None:
