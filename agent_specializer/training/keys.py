@@ -188,7 +188,9 @@ def calibrate(trainer: Trainer, compositions: list[Composition]) -> dict[str, fl
     """
     head = trainer.generator.head
     parts = [_scored(trainer, composition, number) for number, composition in enumerate(compositions)]
-    scalars = [head.log_alpha, head.words_bias, head.stop_bias] + ([head.log_t] if head.query is not None else [])
+    scalars = [head.log_alpha, head.words_bias, head.stop_bias] + (
+        [head.log_t] if head.query is not None else []
+    )
     for scalar in scalars:
         scalar.requires_grad_(True)
     optimizer = torch.optim.LBFGS(scalars, lr=0.5, max_iter=60, line_search_fn="strong_wolfe")
@@ -196,10 +198,7 @@ def calibrate(trainer: Trainer, compositions: list[Composition]) -> dict[str, fl
     def closure() -> Tensor:
         optimizer.zero_grad()
         loss = sum(
-            (
-                nn.functional.cross_entropy(_masked(head, part), part.gold, reduction="sum")
-                for part in parts
-            ),
+            (nn.functional.cross_entropy(_masked(head, part), part.gold, reduction="sum") for part in parts),
             torch.zeros(()),
         ) / sum(len(part.gold) for part in parts)
         # A weak pull to one keeps alpha sane where names say nothing.
