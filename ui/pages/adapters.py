@@ -280,6 +280,7 @@ def export_form(row: AdapterRow) -> None:
     st.download_button(
         f"Download {plain(path.name)} ({size(path.stat().st_size)})",
         data=path.read_bytes,  # read when it is clicked, not on every rerun
+        on_click="ignore",  # a rerun would take the file away from under the download
         file_name=path.name,
         mime="application/octet-stream",
         icon=":material/download:",
