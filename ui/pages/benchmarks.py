@@ -116,10 +116,13 @@ if not reports:
         pass
     st.code(
         "agent-specializer bench accuracy --toolsets T.jsonl --examples E.jsonl \\\n"
-        f"    --modes specialized,prompted,base --tools 16 --out {folder / 'accuracy.json'}\n"
-        f"agent-specializer bench latency --tools 16 --out {folder / 'latency.json'}",
+        "    --modes specialized,prompted,base --tools 16 --out reports/accuracy.json\n"
+        "agent-specializer bench latency --tools 16 --out reports/latency.json",
         language="bash",
         wrap_lines=True,
+    )
+    st.caption(
+        "The folder `reports` in the home folder (AGENT_SPECIALIZER_HOME) is read; others can be opened below."
     )
 else:
     shown = [kind for kind, of in groups.items() if of]
