@@ -14,7 +14,7 @@ import streamlit as st
 from agent_specializer.errors import SpecializerError
 
 PAGE_ROWS = 20
-NOTE_SECONDS = 6.0
+NOTE_SECONDS = 20.0
 _MARKS = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^=&@/])")
 
 
