@@ -148,7 +148,7 @@ def write_gguf(
         for number, tensor in enumerate(reader.tensors):
             progress("writing tensors", number / len(reader.tensors))
             if tensor.name in shapes:
-                weight = merged(tensor.name).detach().float().cpu().numpy()
+                weight = merged(tensor.name).float().cpu().numpy()
                 data = gguf.quants.quantize(weight, kind)
                 writer.write_tensor_data(data.view("uint8").reshape(weight.shape[0], -1))
             else:

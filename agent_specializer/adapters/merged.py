@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 
 from agent_specializer.loragen import ExpertPool
@@ -26,11 +25,11 @@ def merged_weights(
 ) -> Iterator[tuple[tuple[int, str], Tensor]]:
     """New weights ``W + dW`` (out, in) by (layer, linear), one at a time; `model` stays as it is.
 
-    The sum is made in float32 and rounded once to the model's dtype, as the edge engine does.
+    The same weights as the edge engine's, to the bit.
     """
     modules = dict(model.named_modules())
     names = linear_names(model)
     for key, factors in pool.lora(gates.to(next(pool.parameters()).device)).items():
-        weight: Tensor = modules[names[key]].weight.detach()  # type: ignore[assignment]
-        A, B = factors.A.to(weight.device), factors.B.to(weight.device)
-        yield key, torch.addmm(weight.float(), B, A).to(weight.dtype)
+        linear = modules[names[key]]
+        assert isinstance(linear, nn.Linear)
+        yield key, factors.merged_into(linear.weight)

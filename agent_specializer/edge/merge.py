@@ -91,9 +91,7 @@ class MergedWeights:
             factors = self.pool.lora(gates.to(next(self.pool.parameters()).device))
             merged = []
             for (layer, name, _), base in zip(self._linears, self._base, strict=True):
-                lora = factors[layer, name]
-                A, B = lora.A.to(base.device), lora.B.to(base.device)
-                weight = torch.addmm(base.float(), B, A).to(base.dtype)
+                weight = factors[layer, name].merged_into(base)
                 if not weight.isfinite().all():
                     raise AdapterError(
                         f"merging gives infinite weights in {name} of layer {layer}",

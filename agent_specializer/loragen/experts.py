@@ -27,6 +27,11 @@ class LoraFactors:
         """dW, (out, in), in the factors' dtype."""
         return self.B @ self.A
 
+    def merged_into(self, weight: Tensor) -> Tensor:
+        """``W + dW`` in the dtype of `weight` (out, in), which stays as it is: summed in float32, rounded once."""
+        A, B = self.A.detach().to(weight.device), self.B.detach().to(weight.device)
+        return torch.addmm(weight.detach().float(), B, A).to(weight.dtype)
+
 
 class ExpertPool(nn.Module):
     """n experts per layer. Parameters: ``A[linear]`` (layers, n, rank, in), ``B[linear]`` (layers, n, out, rank).

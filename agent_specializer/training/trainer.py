@@ -64,10 +64,10 @@ class TrainOptions:
     cloud_lora_rank: int = 8
     key_dim: int = 256
     dropout: float = 0.0
-    key_compositions: int = 150
+    key_compositions: int = 200
     key_examples: int = 24
-    key_epochs: int = 30
-    calibration_compositions: int = 24
+    key_epochs: int = 20
+    calibration_compositions: int = 32
 
 
 class Trainer:

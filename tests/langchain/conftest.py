@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
-import yaml
 
 from agent_specializer import Specializer, ToolSpec
 
@@ -23,23 +21,9 @@ TOOLS = (
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tmp_path_factory, make_tiny_gemma, tiny_tokenizer) -> str:
+def tiny_bundle(tiny_folder: Path) -> str:
     """The path of a bundle file: one tiny random model as cloud and edge, and a random generator for it."""
-    from agent_specializer.loragen import Generator, GeneratorConfig, save_checkpoint, shape_of
-
-    folder = tmp_path_factory.mktemp("tiny-langchain")
-    model = make_tiny_gemma()
-    model.save_pretrained(folder / "model")
-    tiny_tokenizer.save_pretrained(folder / "model")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        shape = shape_of(model)
-        config = GeneratorConfig(cloud=shape, edge=shape, experts=4, rank=2, key_dim=8, key_width=8)
-        save_checkpoint(Generator(config, model, tiny_tokenizer), folder / "checkpoint")
-    source = {"kind": "local", "name": "./model"}
-    path = folder / "bundle.yaml"
-    path.write_text(yaml.safe_dump({"cloud": source, "edge": source, "checkpoint": "./checkpoint"}))
-    return str(path)
+    return str(tiny_folder / "bundle.yaml")
 
 
 @pytest.fixture

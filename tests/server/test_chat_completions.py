@@ -6,8 +6,6 @@ import json
 from typing import Any
 
 import pytest
-import torch
-import yaml
 from fastapi.testclient import TestClient
 
 from agent_specializer import Specializer, ToolSpec
@@ -26,21 +24,9 @@ HELLO = [{"role": "user", "content": "hello"}]
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory, make_tiny_gemma, tiny_tokenizer):
-    from agent_specializer.loragen import Generator, GeneratorConfig, save_checkpoint, shape_of
-
+def client(tmp_path_factory, tiny_folder):
+    path = tiny_folder / "bundle.yaml"
     folder = tmp_path_factory.mktemp("tiny-server")
-    model = make_tiny_gemma()
-    model.save_pretrained(folder / "model")
-    tiny_tokenizer.save_pretrained(folder / "model")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        shape = shape_of(model)
-        config = GeneratorConfig(cloud=shape, edge=shape, experts=4, rank=2, key_dim=8, key_width=8)
-        save_checkpoint(Generator(config, model, tiny_tokenizer), folder / "checkpoint")
-    source = {"kind": "local", "name": "./model"}
-    path = folder / "bundle.yaml"
-    path.write_text(yaml.safe_dump({"cloud": source, "edge": source, "checkpoint": "./checkpoint"}))
     with Specializer(bundle=str(path), home=folder / "home") as specializer:
         specializer.create_agent("home", [ToolSpec(name="set_light", description="Dims.", parameters=LEVEL)])
         with TestClient(create_app(specializer)) as client:
