@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from agent_specializer.bundles import LoadedBundle
 
+pytest_plugins = ("packaged_model",)
+
 # Merged tokens of the tiny tokenizer: enough that words are neither single letters nor single tokens.
 _MERGED_WORDS = (
     "Call:",
