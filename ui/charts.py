@@ -45,14 +45,13 @@ def gates_map(gates: Sequence[Sequence[float]], *, signed: bool = False) -> go.F
     )
 
 
-def balance(gates: Sequence[Sequence[float]]) -> go.Figure:
-    """How much each expert is used, over all layers: equal bars are a balanced adapter."""
-    layers, experts = len(gates), len(gates[0])
-    shares = [sum(row[i] for row in gates) / layers for i in range(experts)]
+def balance(shares: Sequence[float]) -> go.Figure:
+    """The share of each expert over all layers, beside what each would have in a balanced adapter."""
+    experts = len(shares)
     figure = go.Figure(
         go.Bar(
             x=[str(i + 1) for i in range(experts)],
-            y=shares,
+            y=list(shares),
             marker_color=TEAL,
             hovertemplate="expert %{x}: %{y:.1%}<extra></extra>",
         )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from agent_specializer.store import AdapterRow, AdapterStatus
-from ui.service import registry, specializer
+from ui.service import registry
 from ui.show import empty
 
 MOST = 1000
@@ -24,12 +23,3 @@ def choose_agent(*, key: str) -> str | None:
     chosen: str = st.selectbox("Agent", names, key=key, width=320)
     st.session_state["agent"] = chosen
     return chosen
-
-
-def current_adapter(agent: str) -> tuple[AdapterRow, AdapterStatus] | None:
-    """The agent's adapter: the fresh one where there is one, else the last used."""
-    runtime = specializer().runtime
-    generator_fp = runtime.generator.fingerprint if runtime.loaded and runtime.checkpoint else None
-    rows = registry().adapters(limit=20, agent=agent)
-    states = [(row, registry().adapter_status(row, generator_fp=generator_fp)) for row in rows]
-    return next((pair for pair in states if pair[1].state == "fresh"), states[0] if states else None)

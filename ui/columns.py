@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from agent_specializer.evaluation.metrics import is_valid
 from agent_specializer.examples.compare import same_value
 from agent_specializer.messages import Call, Message, Reply
 from agent_specializer.specializer import Specializer
+from agent_specializer.specializer.control import stream_with_other_adapter
 from agent_specializer.specs import Toolset
 from ui.show import clip, plain, problem, seconds
 
@@ -51,14 +51,9 @@ def events(
     service: Specializer, agent: str, messages: Sequence[Message], column: str, other: str | None
 ) -> Iterator[Event]:
     """What one column streams."""
-    if column != "control":
-        return service.stream(agent, messages, mode=column)  # type: ignore[arg-type]
-    from agent_specializer.evaluation.modes import wrong_adapter
-
-    own = service.specialize(agent)
-    wrong = wrong_adapter(own.adapter, service.specialize(other or agent).adapter, random.Random(0))
-    priors = service.engine.priors(own.toolset, adapter=wrong, tools_in_prompt=False)
-    return service.engine.stream(messages, own.toolset, adapter=wrong.with_priors(priors))
+    if column == "control":
+        return stream_with_other_adapter(service, agent, messages, other or agent)
+    return service.stream(agent, messages, mode=column)  # type: ignore[arg-type]
 
 
 def stream(

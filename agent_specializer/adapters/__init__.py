@@ -1,5 +1,6 @@
 """Adapters between generator and edge: get or generate, verify, and export to what other programs read."""
 
+from agent_specializer.adapters.archive import archived
 from agent_specializer.adapters.cache import (
     STEPS,
     AdapterCache,
@@ -10,6 +11,7 @@ from agent_specializer.adapters.cache import (
     Verification,
 )
 from agent_specializer.adapters.export import FORMATS, Export, Format, export_adapter
+from agent_specializer.adapters.gates import Neighbour, expert_shares, gates_of, neighbours, shared_routing
 
 __all__ = [
     "FORMATS",
@@ -17,10 +19,16 @@ __all__ = [
     "AdapterCache",
     "Export",
     "Format",
+    "Neighbour",
     "OnStep",
     "Specialization",
     "Step",
     "StepName",
     "Verification",
+    "archived",
+    "expert_shares",
     "export_adapter",
+    "gates_of",
+    "neighbours",
+    "shared_routing",
 ]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import streamlit as st
 
-from agent_specializer.adapters import FORMATS, Format
+from agent_specializer.adapters import FORMATS, Format, archived, gates_of, shared_routing
 from agent_specializer.errors import SpecializerError
+from agent_specializer.specializer.inspection import generator_fingerprint, merged_bytes
 from agent_specializer.store import AdapterRow, AdapterStatus
 from ui.charts import gates_map, hit_rate
-from ui.gates import gates_of, shared_routing
 from ui.service import load_models, registry, specializer
 from ui.show import ago, empty, page_of, plain, problem, said_note, search_box, size
 
@@ -21,12 +20,6 @@ FORMAT_NAMES = {
     "merged": "Merged: the whole edge model in safetensors",
     "gguf": "GGUF: the whole edge model for llama.cpp",
 }
-
-
-def generator_fp() -> str | None:
-    """Fingerprint of the generator in use, once it is loaded."""
-    runtime = specializer().runtime
-    return runtime.generator.fingerprint if runtime.loaded and runtime.checkpoint else None
 
 
 def open_adapter(fingerprint: str | None) -> None:
@@ -72,8 +65,7 @@ def totals(everything: int) -> None:
     stats = store.run_stats("hour")
     runs = sum(s.runs for s in stats if s.mode == "specialized")
     hits = sum(s.cache_hits for s in stats if s.mode == "specialized")
-    runtime = specializer().runtime
-    merged = runtime.engine.merged.nbytes if runtime.loaded and runtime.engine.merged else 0
+    merged = merged_bytes(specializer())
     with st.container(horizontal=True):
         st.metric("Adapters", f"{everything:,}", border=True, width=180)
         st.metric("Kept on disk", size(store.adapter_bytes()), border=True, width=180)
@@ -88,7 +80,7 @@ def totals(everything: int) -> None:
 
 
 def adapter_row(row: AdapterRow) -> None:
-    status = registry().adapter_status(row, generator_fp=generator_fp())
+    status = registry().adapter_status(row, generator_fp=generator_fingerprint(specializer()))
     with st.container(border=True):
         name, state, facts = st.columns([3, 3, 6], vertical_alignment="center")
         name.button(
@@ -118,7 +110,7 @@ def detail(fingerprint: str) -> None:
     except SpecializerError as error:
         problem(error)
         return
-    status = store.adapter_status(row, generator_fp=generator_fp())
+    status = store.adapter_status(row, generator_fp=generator_fingerprint(specializer()))
     st.title(plain(row.agent or "Tools of a request"), anchor=False)
     with st.container(horizontal=True, vertical_alignment="center"):
         state_badge(status)
@@ -241,8 +233,8 @@ def compare(row: AdapterRow) -> None:
         width=360,
     )
     try:
-        own = gates_of(row)
-        other = gates_of(registry().adapter(chosen)) if chosen else None
+        own = gates_of(registry(), row)
+        other = gates_of(registry(), registry().adapter(chosen)) if chosen else None
     except SpecializerError as error:
         problem(error)
         return
@@ -287,11 +279,6 @@ def export_form(row: AdapterRow) -> None:
         type="primary",
     )
     st.caption("It also lies in the home folder, under exports.")
-
-
-def archived(path: Path) -> Path:
-    """A file to download: a folder becomes a zip beside it."""
-    return Path(shutil.make_archive(str(path), "zip", path)) if path.is_dir() else path
 
 
 said_note("adapters-note")

@@ -7,11 +7,11 @@ from pydantic import ValidationError
 
 from agent_specializer.describe import describe_toolset
 from agent_specializer.errors import SpecError, SpecializerError
+from agent_specializer.specializer.similar import alike
 from agent_specializer.specs import AgentSpec, Toolset
 from agent_specializer.store import AgentRow
 from ui.service import load_models, registry, specializer
 from ui.show import ago, clip, empty, page_of, plain, problem, said_note, search_box
-from ui.similar import alike
 
 PAGER = "agents-page"
 OFFERED = 200

@@ -9,10 +9,10 @@ import streamlit as st
 
 from agent_specializer.errors import SpecializerError
 from agent_specializer.messages import Call, Message, Mode, Reply
+from agent_specializer.specializer.scoring import Scored, read_requests, score, shipped_examples
 from agent_specializer.specs import Toolset
 from ui.choose import choose_agent
 from ui.columns import COLUMNS, EXPLAINED, Outcome, assistant_turn, card, mock_result, result_turns, stream
-from ui.scoring import Scored, read_requests, score, shipped_examples
 from ui.service import load_models, registry
 from ui.show import clip, plain, problem
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from agent_specializer.describe import describe_toolset
+from agent_specializer.adapters import expert_shares, gates_of, neighbours
 from agent_specializer.errors import SpecializerError
 from agent_specializer.specializer import Step
+from agent_specializer.specializer.inspection import current_adapter, saved_per_call
 from agent_specializer.store import AdapterRow
 from ui.charts import balance, gates_map
-from ui.choose import choose_agent, current_adapter
-from ui.gates import gates_of, neighbours
-from ui.service import load_models, registry
+from ui.choose import choose_agent
+from ui.service import load_models, registry, specializer
 from ui.show import ago, plain, problem, seconds, size
 
 STEPS = {
@@ -23,6 +23,7 @@ STEPS = {
     "priors": "Measured how likely each name is by itself",
     "store": "Put the adapter into the cache",
 }
+MEASURE = "Ask once specialised and once prompted in the Playground to measure it."
 
 
 def specialise(agent: str, *, force: bool) -> None:
@@ -62,41 +63,30 @@ def last_time(agent: str) -> None:
         st.markdown("  \n".join(map(said, done[2])) or in_cache)
 
 
-def saved_per_call(agent: str, row: AdapterRow) -> None:
+def savings(agent: str, row: AdapterRow) -> None:
     """What each call no longer carries."""
-    store = registry()
-    last = store.runs(1, agent=agent, mode="specialized")
-    tokens = last[0].saved_prompt_tokens if last and last[0].saved_prompt_tokens else row.description_tokens
-    sent = len(describe_toolset(store.toolset(agent)).encode())
-    means = {}
-    for mode in ("specialized", "prompted"):
-        stats = [s for s in store.run_stats("day", agent=agent) if s.mode == mode]
-        runs = sum(s.runs for s in stats)
-        means[mode] = sum(s.first_token_seconds * s.runs for s in stats) / runs if runs else None
+    saved = saved_per_call(registry(), agent, row)
+    sooner = saved.first_token_seconds
     with st.container(horizontal=True):
-        st.metric("Tokens saved per call", f"{tokens:,}", border=True, width=220)
-        if means["specialized"] is not None and means["prompted"] is not None:
-            faster = means["prompted"] - means["specialized"]
-            st.metric("First token sooner by", seconds(faster) if faster > 0 else "–", border=True, width=220)
-        else:
-            st.metric(
-                "First token sooner by",
-                "–",
-                border=True,
-                width=220,
-                help="Ask once specialised and once prompted in the Playground to measure it.",
-            )
-        st.metric("Text not sent per call", size(sent), border=True, width=220)
+        st.metric("Tokens saved per call", f"{saved.prompt_tokens:,}", border=True, width=220)
+        st.metric(
+            "First token sooner by",
+            seconds(sooner) if sooner is not None and sooner > 0 else "–",
+            border=True,
+            width=220,
+            help=None if sooner is not None else MEASURE,
+        )
+        st.metric("Text not sent per call", size(saved.text_bytes), border=True, width=220)
         st.metric("The adapter takes", size(row.bytes), border=True, width=220)
 
 
 def show_adapter(agent: str, row: AdapterRow) -> None:
     try:
-        gates = gates_of(row)
+        gates = gates_of(registry(), row)
     except SpecializerError as error:
         problem(error)
         return
-    saved_per_call(agent, row)
+    savings(agent, row)
     st.caption(
         f"{row.description_tokens:,} tokens read once, made in {seconds(row.seconds)}, {ago(row.created_at)} · "
         f"adapter {row.fingerprint[:12]}"
@@ -107,9 +97,11 @@ def show_adapter(agent: str, row: AdapterRow) -> None:
         st.plotly_chart(gates_map(gates), key="gates", alt="Gates, a heat-map of layers by experts")
     with right:
         st.subheader("Balance", anchor=False)
-        st.plotly_chart(balance(gates), key="balance", alt="Share of each expert over all layers")
+        st.plotly_chart(
+            balance(expert_shares(gates)), key="balance", alt="Share of each expert over all layers"
+        )
         st.subheader("Nearest agents", anchor=False)
-        near = neighbours(row)
+        near = neighbours(registry(), row)
         if not near:
             st.caption("No other agent has been specialised yet.")
         for each in near:
@@ -122,7 +114,7 @@ st.title("Specialise", anchor=False)
 st.caption("The model reads the tools once. From then on each call is the user's message alone.")
 agent = choose_agent(key="specialise-agent")
 if agent is not None:
-    found = current_adapter(agent)
+    found = current_adapter(specializer(), agent)
     fresh = found is not None and found[1].state == "fresh"
     with st.container(horizontal=True, vertical_alignment="center"):
         label = "Specialise again" if fresh else "Specialise"

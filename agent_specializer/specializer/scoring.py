@@ -12,7 +12,7 @@ import tool_specs
 from agent_specializer.errors import DecodeError, IntakeError
 from agent_specializer.examples.compare import same_calls
 from agent_specializer.messages import Call, Mode, Reply
-from agent_specializer.specializer import Specializer
+from agent_specializer.specializer.facade import Specializer
 from tool_specs import ExampleRequest
 
 
