@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from agent_specializer.commands import bench_langchain
 from agent_specializer.commands.console import Checkpoint, Json, print_json
 
 if TYPE_CHECKING:
     from agent_specializer.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Measure: how often right, and how fast.")
+bench_langchain.register(app)
 
 Out = Annotated[Path | None, typer.Option(help="Write the report there, as JSON.")]
 
