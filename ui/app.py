@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from agent_specializer.errors import SpecializerError
-from ui.show import problem
+from ui.show import forget_note, problem
 
 PAGES = {
     "tools": ("Tools", ":material/build:"),
@@ -22,6 +22,10 @@ pages = [
     for name, (title, icon) in PAGES.items()
 ]
 try:
-    st.navigation(pages, position="top").run()
+    page = st.navigation(pages, position="top")
+    if st.session_state.get("here") != page.url_path:
+        st.session_state["here"] = page.url_path
+        forget_note()
+    page.run()
 except SpecializerError as error:
     problem(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_address
 from typing import Any
 
 import streamlit as st
@@ -12,7 +13,7 @@ from agent_specializer.errors import IntakeError, SpecError, SpecializerError
 from agent_specializer.intake import Parsed, read_text, read_tools
 from agent_specializer.specs import AgentSpec, ToolSpec
 from agent_specializer.store import Registry
-from ui.show import clip, plain, problem
+from ui.show import clip, note, plain, problem
 
 WAYS = {
     "Paste": ":material/content_paste:",
@@ -148,32 +149,46 @@ def catalogue() -> tuple[Parsed | None, AgentSpec | None, str]:
 def address(way: str) -> tuple[Parsed | None, str]:
     """What a document or a server at an address offers, fetched when asked to."""
     if way == "OpenAPI":
-        help_text = (
+        label, placeholder = "Address", "https://example.com/openapi.json"
+        told = (
             "Each operation of the document becomes a tool. A document in a file can be uploaded or pasted."
         )
-        placeholder = "https://example.com/openapi.json"
+    elif commands_allowed():
+        label, placeholder = "Address or command", "http://127.0.0.1:8000/mcp, or: npx -y some-mcp-server"
+        told = "The address of a streamable HTTP server, or a command that starts one on this machine."
     else:
-        help_text = (
-            "The address of a streamable HTTP server. A server that is started by a command is imported with "
-            '`agent-specializer tools import "mcp:COMMAND"`: this page starts no programs.'
+        label, placeholder = "Address", "http://127.0.0.1:8000/mcp"
+        told = (
+            "The address of a streamable HTTP server. Other machines can reach this page, so it starts no programs: "
+            'a server that a command starts is imported with `agent-specializer tools import "mcp:COMMAND"`.'
         )
-        placeholder = "http://127.0.0.1:8000/mcp"
     with st.form(f"address-{way}", border=False):
-        url = (st.text_input("Address", placeholder=placeholder, key=f"url-{way}") or "").strip()
-        st.caption(help_text)
+        where = (st.text_input(label, placeholder=placeholder, key=f"url-{way}") or "").strip()
+        st.caption(told)
         asked = st.form_submit_button("Read tools")
-    if asked and url:
-        st.session_state[f"fetched-{way}"] = url, fetched(way, url)
+    if asked and where:
+        st.session_state[f"fetched-{way}"] = where, fetched(way, where)
     known: tuple[str, Parsed] | None = st.session_state.get(f"fetched-{way}")
-    return (known[1], known[0]) if known and known[0] == url else (None, "")
+    return (known[1], known[0]) if known and known[0] == where else (None, "")
 
 
-def fetched(way: str, url: str) -> Parsed:
-    if not url.startswith(("http://", "https://")):
-        return Parsed((), "", (IntakeError(f"{url!r} is no http(s) address", hint="begin with https://"),))
+def commands_allowed() -> bool:
+    """Whether the page may start a program: only where nobody but this machine's user can ask it to."""
+    listens = st.get_option("server.address")
+    try:
+        return listens == "localhost" or ip_address(listens or "0.0.0.0").is_loopback
+    except ValueError:
+        return False
+
+
+def fetched(way: str, where: str) -> Parsed:
+    """What is at an address, or what the server lists that a command starts."""
+    command = way == "MCP server" and commands_allowed() and "://" not in where
+    if not command and not where.startswith(("http://", "https://")):
+        return Parsed((), "", (IntakeError(f"{where!r} is no http(s) address", hint="begin with https://"),))
     with st.spinner("Reading …"):
         try:
-            return Parsed(tuple(read_tools(f"mcp:{url}" if way == "MCP server" else url)), way)
+            return Parsed(tuple(read_tools(f"mcp:{where}" if way == "MCP server" else where)), way)
         except SpecError as error:
             return Parsed((), "", (error,))
 
@@ -238,7 +253,7 @@ def save(store: Registry, tools: tuple[ToolSpec, ...], source: str, agent: Agent
     }
     said = [f"{n} {state}" for state, n in counts.items() if n]
     made = f" The agent {plain(agent.name)} has them." if agent else ""
-    st.session_state["tools-note"] = f"Registered: {', '.join(said)}.{made}"
+    note(f"Registered: {', '.join(said)}.{made}")
     st.session_state["tools-view"] = "list"
     for key in ("paste", "form-name", "form-description"):
         st.session_state.pop(key, None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +13,7 @@ import streamlit as st
 from agent_specializer.errors import SpecializerError
 
 PAGE_ROWS = 20
-NOTE_SECONDS = 20.0
+_NOTE = "note"
 _MARKS = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^=&@/])")
 
 
@@ -156,22 +155,22 @@ def attempt(work: Callable[[], Any]) -> bool:
     return True
 
 
-def said_note(key: str) -> None:
-    """What the last step said, for some seconds: a rerun that overtakes the first must not swallow it.
+def note(text: str) -> None:
+    """Say that something was done; `said_note` shows it from the next run on, `text` being Markdown."""
+    st.session_state[_NOTE] = text
+
+
+def forget_note() -> None:
+    """What was said is over: another view was opened, or the next thing is begun."""
+    st.session_state.pop(_NOTE, None)
+
+
+def said_note() -> None:
+    """What was said last, until the person goes on: never by the clock, which reruns and slow machines outrun.
 
     Its place is always there: were it not, what follows would be another element without it than with it, and
     open tabs would fall back to the first one.
     """
     place = st.empty()
-    note = st.session_state.get(key)
-    if note is None:
-        return
-    text, since = st.session_state.get(f"{key}-shown", (None, 0.0))
-    if text != note:
-        since = time.monotonic()
-        st.session_state[f"{key}-shown"] = note, since
-    if time.monotonic() - since < NOTE_SECONDS:
-        place.success(note, icon=":material/check:")
-    else:
-        for each in (key, f"{key}-shown"):
-            st.session_state.pop(each, None)
+    if text := st.session_state.get(_NOTE):
+        place.success(text, icon=":material/check:")

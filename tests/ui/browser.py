@@ -1,8 +1,13 @@
-"""A served page and a browser on it, for the tests that need both."""
+"""A served page and a browser on it, for the tests that need both.
+
+Every step waits for what it leads to, not for a time: after a click the page may rest for a while before its script
+even starts, so that it rests says little.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -16,10 +21,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Locator, Page
 
 ROOT = Path(__file__).resolve().parents[2]
+SHOTS = ROOT / "docs" / "screenshots"
+PAGES = {
+    "tools": "Tools",
+    "agents": "Agents",
+    "specialise": "Specialise",
+    "playground": "Playground",
+    "adapters": "Adapter cache",
+    "benchmarks": "Benchmarks",
+}
+"""Paths and titles."""
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+TOOLS = """[
+ {"name": "set_light", "description": "Dims or brightens the light in a room",
+  "parameters": {"type": "object", "properties": {"room": {"type": "string"}, "level": {"type": "integer",
+  "minimum": 0, "maximum": 100}}, "required": ["room", "level"]}},
+ {"name": "get_weather", "description": "Says what the weather is like in a city",
+  "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}},
+ {"name": "start_timer", "description": "Starts a kitchen timer",
+  "parameters": {"type": "object", "properties": {"minutes": {"type": "integer"}}, "required": ["minutes"]}}
+]"""
+PATIENCE = 240_000
+"""Milliseconds for one step: a busy machine is slow, not wrong."""
 
 
 def chromium() -> str | None:
@@ -57,7 +83,7 @@ def served(home: Path, bundle: str) -> Iterator[str]:
 
 
 def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + 90
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         if process.poll() is not None:
             raise RuntimeError(f"the server ended: {log.read_text(errors='replace')[-2000:]}")
@@ -69,10 +95,26 @@ def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
     raise RuntimeError("the server did not come up")
 
 
-def settled(page: Page, *, seconds: float = 120) -> None:
-    """Wait until the page has been drawn and runs no script."""
+def opened(browser: Browser, address: str, path: str = "", *, width: int = 1280, dark: bool = False) -> Page:
+    """A new session on the page at `path`."""
+    page = browser.new_page(
+        viewport={"width": width, "height": 860},
+        color_scheme="dark" if dark else "light",
+        reduced_motion="reduce",
+    )
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{address}/{path}")
+    page.locator("h1").first.wait_for()
+    settled(page)
+    return page
+
+
+def settled(page: Page, *, seconds: float = PATIENCE / 1000) -> None:
+    """Wait until the page runs no script and has drawn; it never shows a traceback.
+
+    To be called after what was waited for is seen: by itself it may come before the script has started.
+    """
     app = page.locator("[data-testid=stApp]")
-    app.wait_for(timeout=30_000)
     calm = 0
     end = time.monotonic() + seconds
     while calm < 3:
@@ -81,6 +123,81 @@ def settled(page: Page, *, seconds: float = 120) -> None:
         page.wait_for_timeout(120)
         still = app.get_attribute("data-test-script-state") in ("notRunning", "stopped")
         drawn = page.locator("[data-testid=stSkeleton]").count() == 0
-        titled = page.locator("h1").count() > 0
-        calm = calm + 1 if still and drawn and titled else 0
+        calm = calm + 1 if still and drawn else 0
     assert page.locator("[data-testid=stException]").count() == 0, page.inner_text("body")[:2000]
+
+
+def content(page: Page) -> Locator:
+    """The page without its frame."""
+    return page.get_by_test_id("stMainBlockContainer")
+
+
+def sees(page: Page, text: str | re.Pattern[str], *, times: int = 1) -> None:
+    """Wait until a text is there `times` times, and the page at rest. A refusal meanwhile ends the wait with its words."""
+    shown = content(page).get_by_text(text).filter(visible=True).nth(times - 1)
+    refused = page.get_by_test_id("stAlertContentError").filter(visible=True)
+    shown.or_(refused).first.wait_for()
+    if refused.count() and not shown.count():
+        raise AssertionError(f"instead of {text!r}: {refused.first.inner_text()}")
+    settled(page)
+
+
+def button(page: Page, name: str) -> Locator:
+    """A button of the page by its label, whatever icon stands before it."""
+    return content(page).get_by_role("button", name=re.compile(rf"(^|\s){re.escape(name)}$")).first
+
+
+def press(page: Page, name: str, leads_to: str | re.Pattern[str]) -> None:
+    """Click a button and wait for what it leads to."""
+    button(page, name).click()
+    sees(page, leads_to)
+
+
+def go(page: Page, title: str, heading: str | None = None) -> None:
+    """Walk to a page by the navigation, which keeps the session."""
+    page.get_by_role("link", name=title, exact=True).first.click()
+    page.get_by_role("heading", level=1, name=heading or title, exact=True).wait_for()
+    settled(page)
+
+
+def pick(page: Page, label: re.Pattern[str], *options: str) -> None:
+    """Choose options of a field that takes several."""
+    field = content(page).get_by_label(label).first
+    for number, option in enumerate(options, start=1):
+        field.click()
+        page.get_by_role("option", name=option, exact=True).click()
+        sees(page, f"({number} chosen)")
+    page.keyboard.press("Escape")
+
+
+def add_tools(page: Page, count: int = 3) -> None:
+    """From the empty list: paste `TOOLS` and register them."""
+    press(page, "Add tools", "Where from")
+    page.get_by_label("Tool definitions").fill(TOOLS)
+    press(page, "Check", "What will be registered")
+    press(page, f"Register {count} tools", f"Registered: {count} new.")
+
+
+def make_agent(page: Page, name: str, *tools: str, instructions: str = "") -> None:
+    go(page, "Agents")
+    press(page, "Make an agent", "A name and at least one tool are needed.")
+    page.get_by_label("Name", exact=True).fill(name)
+    page.get_by_label("Instructions").fill(instructions)
+    pick(page, re.compile("^Tools"), *tools)
+    press(page, "Save agent", f"The agent {name} is saved.")
+
+
+def ask(page: Page, request: str, *, replies: int) -> None:
+    """Send a request in the playground and wait for that many replies in all."""
+    box = page.get_by_test_id("stChatInputTextArea")
+    box.fill(request)
+    box.press("Enter")
+    sees(page, "tokens in", times=replies)
+
+
+def shoot(page: Page, name: str) -> None:
+    """A picture for the README."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(300)
+    page.screenshot(path=SHOTS / f"{name}.png")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +12,11 @@ import pytest
 
 import ui
 
+sys.path.insert(0, str(Path(__file__).parent))
+from browser import chromium, served
+
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
     from streamlit.testing.v1 import AppTest
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -67,6 +73,29 @@ def page_home(home: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) ->
     specializer().close()
     st.cache_resource.clear()
     st.cache_data.clear()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; without one the test is skipped, and a warning says so."""
+    path = chromium()
+    if path is None:
+        reason = "NO BROWSER TESTS: there is no Chromium on this machine (apt-get install chromium)"
+        warnings.warn(reason, stacklevel=1)
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        instance = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield instance
+        instance.close()
+
+
+@pytest.fixture
+def tiny_site(tmp_path: Path, tiny_bundle: Path) -> Iterator[str]:
+    """The page on an empty home and the tiny bundle; its address."""
+    with served(tmp_path, str(tiny_bundle)) as address:
+        yield address
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from agent_specializer.specializer.inspection import generator_fingerprint, merg
 from agent_specializer.store import AdapterRow, AdapterStatus
 from ui.charts import gates_map, hit_rate
 from ui.service import load_models, registry, specializer
-from ui.show import ago, empty, page_of, plain, problem, said_note, search_box, size
+from ui.show import ago, clip, empty, forget_note, note, page_of, plain, problem, said_note, search_box, size
 
 PAGER = "adapters-page"
 FORMAT_NAMES = {
@@ -23,6 +23,7 @@ FORMAT_NAMES = {
 
 
 def open_adapter(fingerprint: str | None) -> None:
+    forget_note()
     st.session_state["adapters-open"] = fingerprint
     for key in ("adapters-export", "adapters-compare"):
         st.session_state.pop(key, None)
@@ -94,10 +95,14 @@ def adapter_row(row: AdapterRow) -> None:
             state_badge(status)
             if row.pinned:
                 st.badge("Pinned", icon=":material/keep:", color="gray")
+        merged = merged_bytes(specializer(), row)
+        held = f" · {size(merged)} merged in memory" if merged else ""
         facts.caption(
-            f"{row.fingerprint[:8]} · {row.hits} hit{'s' * (row.hits != 1)} · {size(row.bytes)} · "
+            f"{row.fingerprint[:8]} · {row.hits} hit{'s' * (row.hits != 1)} · {size(row.bytes)}{held} · "
             f"used {ago(row.last_used_at)}"
         )
+        if status.why:
+            st.caption(plain(clip("; ".join(status.why), 200)))
 
 
 def detail(fingerprint: str) -> None:
@@ -116,13 +121,15 @@ def detail(fingerprint: str) -> None:
         state_badge(status)
         st.caption(plain("; ".join(status.why)) or "It is what the specs of today make.", width="content")
     actions(row, status)
+    merged = merged_bytes(specializer(), row)
     facts = {
         "Fingerprint": row.fingerprint,
         "Generator": row.generator_fp,
         "Created": f"{row.created_at:%Y-%m-%d %H:%M} UTC",
         "Last used": ago(row.last_used_at),
         "Hits": f"{row.hits:,}",
-        "Size": f"{row.bytes:,} bytes",
+        "Size": f"{row.bytes:,} bytes: gates, keys and priors",
+        "Merged weights": f"{merged:,} bytes in memory" if merged else "not in memory",
         "Task description": f"{row.description_tokens:,} tokens, read once",
     }
     st.dataframe(
@@ -159,9 +166,13 @@ def actions(row: AdapterRow, status: AdapterStatus) -> None:
             icon=":material/refresh:",
             disabled=row.agent is None,
             help="Make it anew from what the agent's tools and instructions are now",
+            on_click=forget_note,
         )
         verify = st.button(
-            "Verify", icon=":material/fact_check:", help="Make it again from its own specs and compare"
+            "Verify",
+            icon=":material/fact_check:",
+            help="Make it again from its own specs and compare",
+            on_click=forget_note,
         )
         st.button(
             "Unpin" if row.pinned else "Pin",
@@ -188,10 +199,8 @@ def regenerate(row: AdapterRow, status: AdapterStatus) -> None:
     except SpecializerError as error:
         problem(error)
         return
-    st.session_state["adapters-note"] = (
-        f"{plain(row.agent or '')} has a fresh adapter, {made.fingerprint[:8]}."
-    )
     open_adapter(made.fingerprint)
+    note(f"{plain(row.agent or '')} has a fresh adapter, {made.fingerprint[:8]}.")
     st.rerun()
 
 
@@ -213,8 +222,8 @@ def check(row: AdapterRow) -> None:
 
 def evict(row: AdapterRow) -> None:
     registry().evict_adapter(row.fingerprint)
-    st.session_state["adapters-note"] = f"Adapter {row.fingerprint[:8]} is evicted."
     open_adapter(None)
+    note(f"Adapter {row.fingerprint[:8]} is evicted.")
 
 
 def compare(row: AdapterRow) -> None:
@@ -281,7 +290,7 @@ def export_form(row: AdapterRow) -> None:
     st.caption("It also lies in the home folder, under exports.")
 
 
-said_note("adapters-note")
+said_note()
 if st.session_state.get("adapters-open"):
     detail(st.session_state["adapters-open"])
 else:

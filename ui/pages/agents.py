@@ -11,7 +11,7 @@ from agent_specializer.specializer.similar import alike
 from agent_specializer.specs import AgentSpec, Toolset
 from agent_specializer.store import AgentRow
 from ui.service import load_models, registry, specializer
-from ui.show import ago, clip, empty, page_of, plain, problem, said_note, search_box
+from ui.show import ago, clip, empty, forget_note, note, page_of, plain, problem, said_note, search_box
 
 PAGER = "agents-page"
 OFFERED = 200
@@ -19,6 +19,7 @@ OFFERED = 200
 
 
 def open_view(view: str, agent: str = "") -> None:
+    forget_note()
     for key in ("agent-name", "agent-instructions", "agent-tools", "agent-tool-search"):
         st.session_state.pop(key, None)
     st.session_state["agents-view"], st.session_state["agents-open"] = view, agent
@@ -93,7 +94,7 @@ def agent_form(name: str | None) -> None:
     )
     warn(toolset)
     with st.container(horizontal=True, vertical_alignment="center"):
-        if st.button("Save agent", type="primary", disabled=not (wish and tools)):
+        if st.button("Save agent", type="primary", disabled=not (wish and tools), on_click=forget_note):
             save(wish, toolset.instructions, tools, new=name is None)
         if name:
             st.page_link("pages/specialise.py", label="Specialise", icon=":material/bolt:")
@@ -153,16 +154,16 @@ def save(name: str, instructions: str, tools: list[str], *, new: bool) -> None:
     except SpecializerError as error:
         problem(error)
         return
-    st.session_state["agents-note"] = f"The agent {plain(name)} is saved."
     st.session_state["agent"] = name
     open_view("edit", name)
+    note(f"The agent {plain(name)} is saved.")
     st.rerun()
 
 
 def remove(name: str) -> None:
     registry().remove_agent(name)
-    st.session_state["agents-note"] = f"The agent {plain(name)} is removed."
     open_view("list")
+    note(f"The agent {plain(name)} is removed.")
 
 
 def description(toolset: Toolset) -> None:
@@ -189,7 +190,7 @@ def description(toolset: Toolset) -> None:
         st.code(text, language=None, wrap_lines=True)
 
 
-said_note("agents-note")
+said_note()
 view = st.session_state.get("agents-view", "list")
 if view == "new":
     agent_form(None)

@@ -15,8 +15,10 @@ from ui.show import (
     ago,
     clip,
     empty,
+    forget_note,
     json_lines,
     long_text,
+    note,
     page_of,
     parameters_table,
     plain,
@@ -29,6 +31,7 @@ PAGER = "tools-page"
 
 
 def open_view(view: str, tool: str = "") -> None:
+    forget_note()
     st.session_state["tools-view"], st.session_state["tools-open"] = view, tool
 
 
@@ -162,7 +165,7 @@ def tool_edit(name: str, adapters: int, users: int) -> None:
             height=260,
             key=f"edit-schema-{spec.fingerprint}",
         )
-        saved = st.form_submit_button("Save as a new version", type="primary")
+        saved = st.form_submit_button("Save as a new version", type="primary", on_click=forget_note)
     if not saved:
         return
     text = (
@@ -181,7 +184,7 @@ def tool_edit(name: str, adapters: int, users: int) -> None:
     if change.status == "same":
         st.info("Nothing was changed, so there is no new version.")
     else:
-        st.session_state["tools-note"] = f"Version {change.version} is saved; {outdated} outdated."
+        note(f"Version {change.version} is saved; {outdated} outdated.")
         st.rerun()
 
 
@@ -201,12 +204,12 @@ def tool_remove(name: str, users: list[str]) -> None:
         except SpecializerError as error:
             problem(error)
             return
-        st.session_state["tools-note"] = f"{plain(name)} is removed."
         open_view("list")
+        note(f"{plain(name)} is removed.")
         st.rerun()
 
 
-said_note("tools-note")
+said_note()
 view = st.session_state.get("tools-view", "list")
 if view == "add":
     tool_add()
