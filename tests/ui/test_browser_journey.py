@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -23,6 +27,8 @@ from browser import (
     settled,
     shoot,
 )
+
+import tool_specs
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -98,21 +104,15 @@ def test_a_newcomers_way_from_pasting_to_exporting(browser: Browser, tiny_site: 
 
 @pytest.mark.embedded
 def test_the_same_way_on_the_real_model(browser: Browser, tmp_path: Path) -> None:
-    """From an empty home; its pictures are the README's, at both widths and in both themes."""
-    import json
-
-    from test_benchmarks_page import ACCURACY, LATENCY
-
+    """From an empty home, and with reports that `bench` writes; its pictures are the README's, in both widths and themes."""
+    measured(tmp_path)
     with served(tmp_path, "embedded") as address:
         page = opened(browser, address)
         journey(page, tmp_path, shots=True)
         with exported(page, "GGUF", tmp_path).open("rb") as file:
             assert file.read(4) == b"GGUF"
-        page.close()
-        (tmp_path / "reports").mkdir()
-        for name, report in (("accuracy", ACCURACY), ("latency", LATENCY)):
-            (tmp_path / "reports" / f"{name}.json").write_text(json.dumps(report))
-        page = opened(browser, address, "benchmarks")
+        go(page, "Benchmarks")
+        sees(page, "12 tools")
         shoot(page, "benchmarks")
         page.close()
         for width, dark in ((1280, True), (768, False), (768, True)):
@@ -122,9 +122,43 @@ def test_the_same_way_on_the_real_model(browser: Browser, tmp_path: Path) -> Non
                 page.get_by_role("heading", level=1, name=PAGES[path], exact=True).wait_for()
                 settled(page)
                 if path == "playground":
-                    ask(page, "what is the weather in Rome?", replies=2)
+                    ask(page, "start a timer of ten minutes", replies=2)
                 shoot(page, f"{path}-{width}-{'dark' if dark else 'light'}")
             page.close()
+
+
+def measured(home: Path) -> None:
+    """Small reports of the real model: a catalogue's requests in three ways, and two numbers of tools."""
+    shipped = tool_specs.load(next(path for path in tool_specs.catalogues() if "smart_home" in str(path)))
+    toolset = {
+        "toolset_id": "home",
+        "description": shipped.agent.instructions,
+        "tools": [tool.model_dump() for tool in shipped.tools],
+    }
+    examples = [
+        {
+            "toolset_id": "home",
+            "messages": [{"role": "user", "content": each.request}],
+            "calls": [call.model_dump() for call in each.calls],
+        }
+        for each in shipped.requests
+    ]
+    for name, rows in (("toolsets", [toolset]), ("examples", examples)):
+        (home / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    reports = home / "reports"
+    reports.mkdir()
+    accuracy = f"accuracy --toolsets {home}/toolsets.jsonl --examples {home}/examples.jsonl --no-calls"
+    for command in (
+        f"{accuracy} --modes specialized,prompted,base --limit 12 --out {reports}/accuracy.json",
+        f"latency --tools 6 --repetitions 1 --out {reports}/latency-6.json",
+        f"latency --tools 12 --repetitions 1 --out {reports}/latency-12.json",
+    ):
+        subprocess.run(
+            [sys.executable, "-m", "agent_specializer", "bench", *command.split()],
+            env=os.environ | {"AGENT_SPECIALIZER_HOME": str(home), "AGENT_SPECIALIZER_BUNDLE": "embedded"},
+            check=True,
+            capture_output=True,
+        )
 
 
 def test_the_whole_way_with_the_keyboard_alone(browser: Browser, tiny_site: str) -> None:
