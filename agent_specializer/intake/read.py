@@ -41,7 +41,7 @@ def read_tools(source: Any) -> list[ToolSpec]:
     if isinstance(source, Path):
         return _some(read_path(source), str(source))
     if isinstance(source, str):
-        return _some(_read_string(source), source if "\n" not in source else "the text")
+        return _some(_read_string(source), "the text" if _is_text(source) else source)
     if isinstance(source, type):
         return [read_class(source)]
     if callable(source):
@@ -59,9 +59,14 @@ def _read_string(source: str) -> Parsed:
         return read_mcp(source.removeprefix("mcp:").strip())
     if source.startswith(("http://", "https://")):
         return read_value(parse_document(fetch(source), source=source), source=source)
-    if "\n" in source or source.lstrip()[:1] in ("{", "["):
+    if _is_text(source):
         return read_text(source)
     return read_path(Path(source).expanduser())
+
+
+def _is_text(source: str) -> bool:
+    """Whether it is the definitions themselves, not where they are."""
+    return "\n" in source or source.lstrip()[:1] in ("{", "[")
 
 
 def _some(parsed: Parsed, source: str) -> list[ToolSpec]:
