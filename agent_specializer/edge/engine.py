@@ -57,6 +57,7 @@ class Request:
     adapter: Adapter | None = None
     tools_in_prompt: bool = False
     options: ReplyOptions = DEFAULTS
+    description_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -108,18 +109,21 @@ class EdgeEngine:
         adapter: Adapter | None = None,
         tools_in_prompt: bool = False,
         options: ReplyOptions = DEFAULTS,
+        description_tokens: int | None = None,
     ) -> Reply:
         """The reply to a conversation, in merged mode.
 
         Args:
             adapter: of this toolset; None runs the base model.
             tools_in_prompt: put the toolset's description in front of the conversation: the prompted mode.
+            description_tokens: of the toolset's description, where they were counted when the adapter was made. The
+                tokenizer then reads the conversation and the tools' names alone.
 
         Raises:
             DecodeError: nothing valid fits the budget of tokens, the time or the context.
             AdapterError: the adapter is of another generator or another toolset.
         """
-        request = Request(messages, toolset, adapter, tools_in_prompt, options)
+        request = Request(messages, toolset, adapter, tools_in_prompt, options, description_tokens)
         return self._reply(request, emit=lambda event: None, deadline=Deadline(options.timeout))
 
     def stream(
@@ -130,12 +134,13 @@ class EdgeEngine:
         adapter: Adapter | None = None,
         tools_in_prompt: bool = False,
         options: ReplyOptions = DEFAULTS,
+        description_tokens: int | None = None,
     ) -> Iterator[Event]:
         """As `reply`, event by event, ending in `Done`. Closing the iterator stops the model.
 
         A thread of its own decodes, so that a slow reader does not keep others from the model.
         """
-        request = Request(messages, toolset, adapter, tools_in_prompt, options)
+        request = Request(messages, toolset, adapter, tools_in_prompt, options, description_tokens)
         deadline = Deadline(options.timeout)
         events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
 
@@ -403,7 +408,9 @@ class EdgeEngine:
 
     def _prompt(self, request: Request) -> _Prompt:
         """The tokens of a conversation: the newest turns that fit the model's context beside the reply."""
-        cost = self._count_tools(request.toolset)
+        cost = request.description_tokens
+        if cost is None or request.tools_in_prompt:
+            cost = self._count_tools(request.toolset)
         tools, saved = (cost, 0) if request.tools_in_prompt else (0, cost)
         tree = self._tree(request.toolset)
         room = self.context - min(request.options.max_tokens, self.context // 4)
