@@ -148,13 +148,14 @@ def run_quickstart(
         changes = [c for made in catalogues.values() for c in _register(specializer, made)]
         new = sum(change.status != "same" for change in changes)
         told(f"{len(changes)} tools, {new} new or changed; {len(catalogues)} agents")
+    widest = max(map(len, catalogues))
     with _step(report, say, "specialize", f"specialising {len(catalogues)} agents, one pass each"):
         for name in catalogues:
             line = _specialize(specializer, name, say)
             report.agents.append(line)
             say(
-                f"  {name}: {line.tools} tools, {line.description_tokens} tokens read, "
-                f"{line.bytes:,} bytes kept, cache {line.cache}, {line.seconds:.2f} s"
+                f"  {name:<{widest}}  {line.tools:>2} tools, {line.description_tokens:>5,} tokens read, "
+                f"{line.bytes:>6,} bytes kept, {line.cache:<4} {line.seconds:5.2f} s"
             )
     examples = [(name, example) for name in asked for example in catalogues[name].requests]
     with _step(report, say, "ask", f"asking {len(examples)} requests, the user's message alone") as told:
@@ -198,7 +199,7 @@ def _specialize(specializer: Specializer, name: str, say: Say) -> AgentLine:
     steps: list[str] = []
     made = specializer.specialize(name, on_step=lambda step: steps.append(f"{step.name} {step.seconds:.2f}"))
     if steps:
-        say(f"  {name}: {', '.join(steps)} s")
+        say(f"  {', '.join(steps)} s")
     return AgentLine(
         name=name,
         tools=len(made.toolset.tools),

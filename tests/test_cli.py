@@ -272,5 +272,9 @@ def test_quickstart_says_each_step_and_how_many_were_compared(run):
     assert code == 0, err
     assert "1 of 14 requests; the other 13 were left out to save time" in err
     assert "specialising 10 agents" in err
-    assert "not asked" in out
-    assert "times fewer tokens sent" in " ".join(out.split())
+    said = " ".join(out.split())
+    assert "13 of them were not asked with the tools in the prompt" in said
+    assert "times fewer tokens sent" in said
+    assert out.count("  specialised") == 14
+    assert out.count("  prompted ") == 1
+    assert max(map(len, out.splitlines())) <= 80

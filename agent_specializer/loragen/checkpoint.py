@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,7 @@ def load_checkpoint(
     try:
         tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
         generator = Generator(config, cloud, tokenizer)
+        _check_names(path, tensors.keys(), generator.state_dict().keys())
         generator.load_state_dict(tensors)
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(
@@ -114,6 +116,20 @@ def load_checkpoint(
         ) from error
     generator.to(next(cloud.parameters()).device).eval()
     return generator
+
+
+def _check_names(path: Path, found: Collection[str], expected: Collection[str]) -> None:
+    for what, names in (
+        ("lacks", set(expected) - set(found)),
+        ("holds what this version does not know:", set(found) - set(expected)),
+    ):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise CheckpointError(
+                f"{path} {what} {', '.join(map(repr, sorted(names)[:3]))}{more}: another version of the program "
+                "wrote it",
+                hint="train it anew, use it with the version that wrote it, or take the bundle's own checkpoint",
+            )
 
 
 def _check_model(role: str, actual: ModelShape, expected: ModelShape, folder: Path) -> None:

@@ -20,6 +20,7 @@ from agent_specializer.specs import AgentSpec, ToolSpec
 from agent_specializer.store import AgentRow
 
 if TYPE_CHECKING:
+    from agent_specializer.adapters import Specialization
     from agent_specializer.edge.events import Event
     from agent_specializer.edge.options import ReplyOptions
     from agent_specializer.errors import DecodeError
@@ -97,17 +98,8 @@ class Specializer(Workshop):
         Raises:
             NotFound: no such agent. DecodeError: nothing valid fits the budget.
         """
-        from agent_specializer.edge.options import ReplyOptions
-
-        task = self._task(agent, messages, mode)
-        reply = self.engine.reply(
-            task.messages,
-            task.toolset,
-            adapter=task.adapter,
-            tools_in_prompt=task.tools_in_prompt,
-            options=options or ReplyOptions(),
-        )
-        return self._finished(task, reply)
+        task = self._task(agent, messages, mode, options)
+        return self._finished(task, self.engine.reply(task.messages, task.toolset, **task.how))
 
     def stream(
         self,
@@ -119,16 +111,9 @@ class Specializer(Workshop):
     ) -> Iterator[Event]:
         """As `ask`, event by event, ending in `Done` with the whole reply. Closing it stops the model."""
         from agent_specializer.edge.events import Done
-        from agent_specializer.edge.options import ReplyOptions
 
-        task = self._task(agent, messages, mode)
-        for event in self.engine.stream(
-            task.messages,
-            task.toolset,
-            adapter=task.adapter,
-            tools_in_prompt=task.tools_in_prompt,
-            options=options or ReplyOptions(),
-        ):
+        task = self._task(agent, messages, mode, options)
+        for event in self.engine.stream(task.messages, task.toolset, **task.how):
             yield Done(self._finished(task, event.reply)) if isinstance(event, Done) else event
 
     async def aask(
@@ -165,14 +150,10 @@ class Specializer(Workshop):
         A request that cannot be completed has its DecodeError as its item; the others are not affected.
         """
         from agent_specializer.edge.engine import Request
-        from agent_specializer.edge.options import ReplyOptions
 
-        tasks = [self._task(agent, messages, mode) for agent, messages in requests]
+        tasks = [self._task(agent, messages, mode, options) for agent, messages in requests]
         replies = self.engine.reply_batch(
-            [
-                Request(t.messages, t.toolset, t.adapter, t.tools_in_prompt, options or ReplyOptions())
-                for t in tasks
-            ]
+            [Request(task.messages, task.toolset, **task.how) for task in tasks]
         )
         return [
             self._finished(task, reply) if isinstance(reply, Reply) else reply
@@ -181,13 +162,22 @@ class Specializer(Workshop):
 
     # Inside -----------------------------------------------------------------------------------------------
 
-    def _task(self, agent: Who, messages: Conversation, mode: Mode) -> Task:
+    def _task(self, agent: Who, messages: Conversation, mode: Mode, options: ReplyOptions | None) -> Task:
+        from agent_specializer.edge.options import ReplyOptions
+
         if mode not in get_args(Mode):
             raise ConfigError(f"there is no mode {mode!r}", hint=f"the modes are {', '.join(get_args(Mode))}")
         name, toolset = self._toolset(agent)
         toolset, turns = grounded(toolset, messages)
         made = self.cache.get(toolset, agent=name) if mode == "specialized" else None
-        return Task(name, toolset, turns, mode, made)
+        return Task(name, toolset, turns, mode, options or ReplyOptions(), made, self._counted(made))
+
+    def _counted(self, made: Specialization | None) -> int | None:
+        """The edge's tokens of the description that was read for `made`, if the edge counts as the cloud does."""
+        models = self.runtime.models
+        if made is None or models.cloud_tokenizer is not models.edge_tokenizer:
+            return None
+        return made.description_tokens - models.cloud_tokenizer.num_special_tokens_to_add()
 
     def _finished(self, task: Task, reply: Reply) -> Reply:
         """The reply with its adapter named, and kept in the runs."""

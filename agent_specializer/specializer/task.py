@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from agent_specializer.messages import Message, Mode
 from agent_specializer.specs import Toolset
 
 if TYPE_CHECKING:
     from agent_specializer.adapters import Specialization
+    from agent_specializer.edge.options import ReplyOptions
     from agent_specializer.loragen import Adapter
 
 Conversation = str | Sequence[Message]
+
+
+class How(TypedDict):
+    """What the engine is told beside messages and toolset."""
+
+    adapter: Adapter | None
+    tools_in_prompt: bool
+    options: ReplyOptions
+    description_tokens: int | None
 
 
 @dataclass(frozen=True)
@@ -24,11 +34,19 @@ class Task:
     toolset: Toolset
     messages: tuple[Message, ...]
     mode: Mode
+    options: ReplyOptions
     specialization: Specialization | None = None
+    description_tokens: int | None = None
+    """In the edge's tokens, where they are known without reading it."""
 
     @property
-    def adapter(self) -> Adapter | None:
-        return self.specialization.adapter if self.specialization else None
+    def how(self) -> How:
+        return {
+            "adapter": self.specialization.adapter if self.specialization else None,
+            "tools_in_prompt": self.mode == "prompted",
+            "options": self.options,
+            "description_tokens": self.description_tokens,
+        }
 
     @property
     def fingerprint(self) -> str | None:
@@ -38,10 +56,6 @@ class Task:
     @property
     def cache(self) -> Literal["hit", "miss"] | None:
         return self.specialization.cache if self.specialization else None
-
-    @property
-    def tools_in_prompt(self) -> bool:
-        return self.mode == "prompted"
 
     @property
     def request(self) -> str:

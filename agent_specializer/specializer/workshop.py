@@ -16,6 +16,7 @@ from agent_specializer.adapters import (
     Verification,
     export_adapter,
 )
+from agent_specializer.bundles import verify_weights
 from agent_specializer.errors import AdapterError, NotFound
 from agent_specializer.intake import read_tools
 from agent_specializer.progress import Progress
@@ -127,13 +128,17 @@ class Workshop:
     def verify(
         self, adapter: str | None = None, *, on_done: Callable[[Verification], None] | None = None
     ) -> list[Verification]:
-        """Make cached adapters again and compare.
+        """Hash the converted weights, make cached adapters again from them, and compare.
 
         Args:
             adapter: fingerprint, or its beginning; None verifies all.
             on_done: told of each as soon as it is compared.
+
+        Raises:
+            NotFound: no such adapter. WeightsError: the weights are damaged; the next run converts them anew.
         """
         rows = self.registry.adapters() if adapter is None else [self.registry.adapter(adapter)]
+        verify_weights(self.runtime.bundle, self.settings.home, self.runtime.progress)
         results = []
         for row in rows:
             results.append(self.cache.verify(row))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import replace
 from datetime import timedelta
 
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from agent_specializer.errors import NotFound
+from agent_specializer.errors import NotFound, StoreError
 from agent_specializer.specs import Toolset
 from agent_specializer.store.agents import current_toolset
 from agent_specializer.store.database import Database
@@ -17,6 +18,8 @@ from agent_specializer.store.queries import not_found, paged, storable
 from agent_specializer.store.rows import AdapterRow, AdapterStatus, ToolVersionRow
 from agent_specializer.store.tables import Adapter, AdapterBlob, AdapterTool, ToolVersion, utc_now
 from agent_specializer.store.tools import forget_unused_versions, version_of, version_rows
+
+logger = logging.getLogger(__name__)
 
 
 def adapter_fingerprint(toolset_fp: str, generator_fp: str) -> str:
@@ -31,7 +34,8 @@ class Adapters(Database):
         """The cached adapter with its blob; None where it has not been made.
 
         Args:
-            touch: count this as a use: one more hit, last used now.
+            touch: count this as a use: one more hit, last used now. Where nothing can be written, as on a
+                full disk, the adapter is there all the same, and the log says that it was not counted.
         """
         with self._reading() as session:
             row = _row(session, adapter_fingerprint(toolset_fp, generator_fp), blob=True)
@@ -39,7 +43,11 @@ class Adapters(Database):
             return row
         now = utc_now()
         used = update(Adapter).where(Adapter.id == row.id).values(hits=Adapter.hits + 1, last_used_at=now)
-        self._writing(lambda session: session.execute(used))
+        try:
+            self._writing(lambda session: session.execute(used))
+        except StoreError as error:
+            logger.warning("a use of adapter %s was not counted: %s", row.fingerprint[:12], error.message)
+            return row
         return replace(row, hits=row.hits + 1, last_used_at=now)
 
     def put_adapter(
