@@ -21,6 +21,8 @@ pages = [
     st.Page(f"pages/{name}.py", title=title, icon=icon, url_path=name, default=name == "tools")
     for name, (title, icon) in PAGES.items()
 ]
+# The frame leaves a hand's breadth free above each page, which the first things on it need more.
+st.html("<style>[data-testid=stMainBlockContainer] {padding-top: 4.5rem}</style>")
 try:
     page = st.navigation(pages, position="top")
     if st.session_state.get("here") != page.url_path:

@@ -100,7 +100,7 @@ def card(outcome: Outcome, toolset: Toolset, lead: Outcome | None = None) -> Non
         expected = lead.calls[index] if isinstance(lead, Reply) and index < len(lead.calls) else None
         call_card(call, toolset, expected, compared=isinstance(lead, Reply))
     if not outcome.calls:
-        with st.container(border=True):
+        with st.container(border=True, gap="xsmall"):
             st.caption("Answered in words")
             st.text(outcome.content or "(nothing)")
     usage = outcome.usage
@@ -112,7 +112,7 @@ def card(outcome: Outcome, toolset: Toolset, lead: Outcome | None = None) -> Non
 
 
 def call_card(call: Call, toolset: Toolset, expected: Call | None, *, compared: bool) -> None:
-    with st.container(border=True):
+    with st.container(border=True, gap="xsmall"):
         other_tool = compared and (expected is None or expected.name != call.name)
         name = f"**{plain(call.name)}**"
         with st.container(horizontal=True, vertical_alignment="center"):

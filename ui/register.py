@@ -23,6 +23,17 @@ WAYS = {
     "OpenAPI": ":material/api:",
     "MCP server": ":material/hub:",
 }
+FORMATS = {
+    "openai": "OpenAI",
+    "openai-responses": "OpenAI Responses",
+    "anthropic": "Anthropic",
+    "langchain": "LangChain",
+    "mcp": "MCP",
+    "bedrock": "Bedrock",
+    "plain": "name, description and parameters",
+    "schema": "JSON Schema",
+    "python": "Python, without running it",
+}
 TYPES = ("string", "integer", "number", "boolean", "list of strings")
 _EXAMPLE = """{"name": "set_light",
  "description": "Dims or brightens the light in a room",
@@ -57,7 +68,7 @@ def registration(store: Registry) -> None:
 
 
 def paste() -> Parsed | None:
-    text = st.text_area("Tool definitions", key="paste", height=260, placeholder=_EXAMPLE)
+    text = st.text_area("Tool definitions", key="paste", height=220, placeholder=_EXAMPLE)
     st.caption(
         "OpenAI, Anthropic, LangChain, MCP, JSON Schema, OpenAPI, YAML or Python: which it is, is found out. "
         "Python is read, never run."
@@ -206,7 +217,7 @@ def preview(store: Registry, parsed: Parsed, source: str, agent: AgentSpec | Non
     news = [state for state in states if state != "same"]
     st.subheader("What will be registered", anchor=False)
     if parsed.format:
-        st.caption(f"Read as {plain(parsed.format)}.")
+        st.caption(f"Read as {plain(FORMATS.get(parsed.format, parsed.format))}.")
     st.dataframe(
         [
             {

@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,14 +132,22 @@ def content(page: Page) -> Locator:
     return page.get_by_test_id("stMainBlockContainer")
 
 
-def sees(page: Page, text: str | re.Pattern[str], *, times: int = 1) -> None:
-    """Wait until a text is there `times` times, and the page at rest. A refusal meanwhile ends the wait with its words."""
-    shown = content(page).get_by_text(text).filter(visible=True).nth(times - 1)
-    refused = page.get_by_test_id("stAlertContentError").filter(visible=True)
-    shown.or_(refused).first.wait_for()
-    if refused.count() and not shown.count():
-        raise AssertionError(f"instead of {text!r}: {refused.first.inner_text()}")
+def sees(page: Page, text: str | re.Pattern[str], *, times: int = 1, known: Sequence[str] = ()) -> None:
+    """Wait until a text is there `times` times, and the page at rest. An error that shows up meanwhile, other than
+    those `known` before, ends the wait with its words.
+    """
+    shown = content(page).get_by_text(text).filter(visible=True)
+    end = time.monotonic() + PATIENCE / 1000
+    while shown.count() < times:
+        new = [refusal for refusal in errors(page) if refusal not in known]
+        assert not new, f"instead of {text!r}: {new[0]}"
+        assert time.monotonic() < end, f"{text!r} does not come: {content(page).inner_text()[:1500]}"
+        page.wait_for_timeout(50)
     settled(page)
+
+
+def errors(page: Page) -> list[str]:
+    return page.get_by_test_id("stAlertContentError").filter(visible=True).all_inner_texts()
 
 
 def button(page: Page, name: str) -> Locator:
@@ -149,8 +157,9 @@ def button(page: Page, name: str) -> Locator:
 
 def press(page: Page, name: str, leads_to: str | re.Pattern[str]) -> None:
     """Click a button and wait for what it leads to."""
+    known = errors(page)
     button(page, name).click()
-    sees(page, leads_to)
+    sees(page, leads_to, known=known)
 
 
 def go(page: Page, title: str, heading: str | None = None) -> None:

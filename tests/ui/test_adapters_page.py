@@ -55,6 +55,40 @@ def test_a_fresh_adapter_is_listed_with_totals(app: AppTest, adapter: str) -> No
     assert "Outdated" not in badges(app)
 
 
+def test_what_is_resident_is_told_of_each_adapter(app: AppTest, adapter: str) -> None:
+    from ui.service import specializer
+    from ui.show import size
+
+    merged = specializer().engine.merged
+    opened(app)
+    assert any(f"{size(merged.adapter_bytes)} merged in memory" in caption.value for caption in app.caption)
+    app.button(key=f"open-{adapter}").click().run()
+    assert f"{merged.adapter_bytes:,} bytes in memory" in [text.value for text in app.text]
+    merged._evict(keep=0)
+    app.run()
+    assert "not in memory" in [text.value for text in app.text]
+
+
+def test_the_hit_rate_over_time_is_drawn(app: AppTest, adapter: str) -> None:
+    import json
+
+    from ui.service import specializer
+
+    specializer().ask("home", "hello")
+    opened(app)
+    [chart] = app.get("plotly_chart")
+    assert json.loads(chart.proto.spec)["data"][0]["y"] == [1.0]
+    assert next(metric.value for metric in app.metric if metric.label == "Hit rate") == "100%"
+
+
+def test_a_merged_export_is_one_file_to_download(app: AppTest, adapter: str) -> None:
+    opened(app, adapter)
+    app.radio(key="adapters-format").set_value("merged").run()
+    press(app, "Export")
+    assert not app.error
+    assert ".zip" in app.download_button[0].label
+
+
 def test_an_edited_tool_outdates_it_and_regenerating_makes_a_fresh_one(app: AppTest, adapter: str) -> None:
     from ui.service import registry
 

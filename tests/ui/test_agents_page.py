@@ -35,6 +35,11 @@ def test_without_tools_it_leads_to_the_tools(app: AppTest) -> None:
     assert app.page_link[0].label == "Add tools first"
 
 
+def test_nothing_is_shown_that_was_written_for_programmers(app: AppTest) -> None:
+    opened(app, LIGHT)
+    assert not [element.value for element in app.markdown]
+
+
 def test_an_agent_is_made_and_its_description_shown(app: AppTest) -> None:
     from ui.service import registry
 

@@ -203,6 +203,7 @@ def test_the_whole_way_with_the_keyboard_alone(browser: Browser, tiny_site: str)
 
 FOCUSED = """() => {
   const e = document.activeElement;
+  if (!["A", "BUTTON", "INPUT", "TEXTAREA"].includes(e.tagName)) return [];
   const label = e.id ? document.querySelector(`label[for="${e.id}"]`)?.innerText : "";
   return [e.getAttribute("aria-label"), label, e.innerText, e.placeholder].map(t => (t || "").trim());
 }"""

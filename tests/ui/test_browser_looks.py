@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browser import ask, content, go, opened, press, sees, served, settled
+from browser import ask, button, content, go, opened, press, sees, served, settled
 from test_benchmarks_page import ACCURACY, LATENCY, MODE
 
 import tool_specs
@@ -55,9 +55,9 @@ def views(page: Page, address: str) -> Iterator[str]:
     yield "the list of tools"
     press(page, "Add tools", "Where from")
     page.get_by_label("Tool definitions").fill(ADDED)
-    press(page, "Check", "What will be registered")
+    check(page)
     yield "adding tools"
-    press(page, "All tools", re.compile(r"\d+ to \d+ of"))
+    press(page, "All tools", re.compile(r"\d+ to \d+ of|\d+ tools"))
     first = content(page).get_by_role("button", name=re.compile("^[a-z]+_[a-z_]+$")).first
     first.click()
     sees(page, "Version")
@@ -92,6 +92,13 @@ def views(page: Page, address: str) -> Iterator[str]:
     page.get_by_role("tab", name="Latency").click()
     settled(page)
     yield "latency"
+
+
+def check(page: Page) -> None:
+    """See what would be registered of definitions that are not all right."""
+    button(page, "Check").click()
+    content(page).get_by_text("What will be registered").wait_for()
+    settled(page)
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (768, True)], ids=["1280-light", "768-dark"])
@@ -188,7 +195,7 @@ def test_hostile_text_is_shown_as_text_in_every_view(browser: Browser, hostile_s
     page.get_by_label("Tool definitions").fill(
         json.dumps([{"name": f"{NAME}4", "description": LONG}, {"name": LONG}])
     )
-    press(page, "Check", "What will be registered")
+    check(page)
     shows("What will be registered")
     press(page, "All tools", re.compile(r"\d+ tools"))
     press(page, NAME, "Version 1")

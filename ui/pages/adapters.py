@@ -85,7 +85,7 @@ def adapter_row(row: AdapterRow) -> None:
     with st.container(border=True):
         name, state, facts = st.columns([3, 3, 6], vertical_alignment="center")
         name.button(
-            plain(row.agent or "tools of a request"),
+            f"**{plain(row.agent or 'tools of a request')}**",
             key=f"open-{row.fingerprint}",
             type="tertiary",
             on_click=open_adapter,
@@ -132,11 +132,11 @@ def detail(fingerprint: str) -> None:
         "Merged weights": f"{merged:,} bytes in memory" if merged else "not in memory",
         "Task description": f"{row.description_tokens:,} tokens, read once",
     }
-    st.dataframe(
-        [{"": name, "value": value} for name, value in facts.items()],
-        hide_index=True,
-        alt="Facts of the adapter",
-    )
+    with st.container(gap="xxsmall"):
+        for name, value in facts.items():
+            label, text = st.columns([1, 4], gap="small")
+            label.caption(name)
+            text.text(value)
     gates, export, versions = st.tabs(["Gates", "Export", "Made from"], key="adapters-tabs")
     with gates:
         compare(row)

@@ -14,8 +14,7 @@ from ui.service import load_models, registry, specializer
 from ui.show import ago, clip, empty, forget_note, note, page_of, plain, problem, said_note, search_box
 
 PAGER = "agents-page"
-OFFERED = 200
-"""Tools that the field offers at once; with more registered, a search narrows them down."""
+OFFERED = 200  # tools that the field offers at once; with more registered, a search narrows them down
 
 
 def open_view(view: str, agent: str = "") -> None:
@@ -66,7 +65,7 @@ def agent_row(row: AgentRow) -> None:
     with st.container(border=True):
         name, text, facts = st.columns([3, 6, 2], vertical_alignment="center")
         name.button(
-            plain(row.name),
+            f"**{plain(row.name)}**",
             key=f"open-{row.name}",
             type="tertiary",
             on_click=open_view,

@@ -47,7 +47,7 @@ def conversation(turns: list[Turn]) -> list[Message]:
 def show_said(turn: Turn) -> None:
     for message in turn.said:
         if message.role == "user":
-            with st.chat_message("user"):
+            with st.chat_message("user", avatar=":material/person:"):
                 st.text(message.content)
         else:
             with st.chat_message("tool", avatar=":material/build:"):

@@ -53,31 +53,33 @@ def said(step: Step) -> str:
     return f":material/check: {STEPS[step.name]} :small[· {seconds(step.seconds)}]"
 
 
-def last_time(agent: str) -> None:
-    """The steps of what this session has just made."""
+def last_time(agent: str) -> tuple[float, tuple[Step, ...]] | None:
+    """Seconds and steps of what this session has just made."""
     done: tuple[str, float, tuple[Step, ...]] | None = st.session_state.get("specialised")
-    if done is None or done[0] != agent:
-        return
-    with st.status(f"Specialised in {seconds(done[1])}", state="complete", expanded=True):
+    return done[1:] if done is not None and done[0] == agent else None
+
+
+def show_steps(took: float, steps: tuple[Step, ...]) -> None:
+    with st.status(f"Specialised in {seconds(took)}", state="complete", expanded=True):
         in_cache = ":material/check: It was in the cache: nothing had to be made"
-        st.markdown("  \n".join(map(said, done[2])) or in_cache)
+        st.markdown("  \n".join(map(said, steps)) or in_cache)
 
 
 def savings(agent: str, row: AdapterRow) -> None:
     """What each call no longer carries."""
     saved = saved_per_call(registry(), agent, row)
     sooner = saved.first_token_seconds
-    with st.container(horizontal=True):
-        st.metric("Tokens saved per call", f"{saved.prompt_tokens:,}", border=True, width=220)
+    with st.container(horizontal=True, gap="small"):
+        st.metric("Tokens saved per call", f"{saved.prompt_tokens:,}", border=True, width=200)
         st.metric(
             "First token sooner by",
             seconds(sooner) if sooner is not None and sooner > 0 else "–",
             border=True,
-            width=220,
+            width=200,
             help=None if sooner is not None else MEASURE,
         )
-        st.metric("Text not sent per call", size(saved.text_bytes), border=True, width=220)
-        st.metric("The adapter takes", size(row.bytes), border=True, width=220)
+        st.metric("Text not sent per call", size(saved.text_bytes), border=True, width=200)
+        st.metric("The adapter takes", size(row.bytes), border=True, width=200)
 
 
 def show_adapter(agent: str, row: AdapterRow) -> None:
@@ -86,7 +88,15 @@ def show_adapter(agent: str, row: AdapterRow) -> None:
     except SpecializerError as error:
         problem(error)
         return
-    savings(agent, row)
+    done = last_time(agent)
+    if done:
+        left, right = st.columns([3, 2])
+        with left:
+            show_steps(*done)
+        with right:
+            savings(agent, row)
+    else:
+        savings(agent, row)
     st.caption(
         f"{row.description_tokens:,} tokens read once, made in {seconds(row.seconds)}, {ago(row.created_at)} · "
         f"adapter {row.fingerprint[:12]}"
@@ -129,8 +139,6 @@ if agent is not None:
             st.caption(plain("; ".join(found[1].why)), width="content")
     if go:
         specialise(agent, force=fresh)
-    else:
-        last_time(agent)
     if found:
         show_adapter(agent, found[0])
     elif not go:

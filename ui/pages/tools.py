@@ -95,7 +95,7 @@ def tool_row(row: ToolRow) -> None:
     with st.container(border=True):
         name, text, facts = st.columns([3, 6, 2], vertical_alignment="center")
         name.button(
-            plain(row.name),
+            f"**{plain(row.name)}**",
             key=f"open-{row.name}",
             type="tertiary",
             on_click=open_view,
