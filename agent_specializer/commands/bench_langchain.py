@@ -1,4 +1,4 @@
-"""`bench agents`: what is measured of the specialised model inside LangChain."""
+"""`bench agents` and `bench langchain-latency`: what is measured of the specialised model inside LangChain."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ Out = Annotated[Path | None, typer.Option(help="Write the report there, as JSON.
 def register(app: typer.Typer) -> None:
     """Add the commands to `bench`."""
     app.command()(agents)
+    app.command()(langchain_latency)
 
 
 def agents(
@@ -64,3 +65,36 @@ def agents(
     from agent_specializer.evaluation.agents.table import table
 
     Console().print(table(report))
+
+
+def langchain_latency(
+    tools: Annotated[int, typer.Option(help="Tools of the agent.")] = 12,
+    requests: Annotated[int, typer.Option(help="Different ones.")] = 3,
+    repetitions: Annotated[int, typer.Option(help="Of each request; medians are reported.")] = 5,
+    seed: Annotated[int, typer.Option(help="Which agent, and what fills up its tools.")] = 0,
+    out: Out = None,
+    as_json: Json = False,
+    checkpoint: Checkpoint = None,
+) -> None:
+    """Time an agent's streamed model call beside LangChain's ChatHuggingFace on the same weights."""
+    from agent_specializer.evaluation.agents.latency import run_langchain_latency
+    from agent_specializer.progress import console_progress
+
+    with console_progress() as progress:
+        report = run_langchain_latency(
+            tools=tools,
+            requests=requests,
+            repetitions=repetitions,
+            seed=seed,
+            out=out,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
+    if as_json:
+        print_json(report)
+        return
+    from rich.console import Console
+
+    from agent_specializer.evaluation.agents.table import latency_table
+
+    Console().print(latency_table(report))

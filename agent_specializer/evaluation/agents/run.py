@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import fields
 from datetime import UTC, datetime
 from importlib import import_module
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from agent_specializer.errors import ConfigError
 from agent_specializer.evaluation.agents.conversations import SHIPPED, Conversation, Script, load_script
 from agent_specializer.evaluation.agents.judge import Held, paired, summary
+from agent_specializer.evaluation.agents.own_store import own_store
 from agent_specializer.progress import Progress, silent
 from agent_specializer.settings import Settings, load_settings
 
@@ -66,7 +65,7 @@ def run_agents(
     script = load_script(conversations)
     chosen = script.chosen(limit)
     settings = settings or load_settings()
-    with _opened(settings, checkpoint, progress) as specializer:
+    with own_store(settings, checkpoint, progress) as specializer:
         ways = _ways(specializer, script, fallback=fallback, threshold=threshold, max_tokens=max_tokens)
         progress("loading the models", None)
         made_with = {
@@ -195,17 +194,6 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
         except json.JSONDecodeError:
             continue  # the line at which the run was interrupted
-
-
-@contextmanager
-def _opened(settings: Settings, checkpoint: Path | None, progress: Progress) -> Iterator[Specializer]:
-    """A Specializer with the home's weights and an empty database of its own."""
-    from agent_specializer.specializer import Specializer
-
-    with tempfile.TemporaryDirectory(prefix="bench-agents-") as folder:
-        own = settings.model_copy(update={"database_url": f"sqlite:///{Path(folder) / 'bench.db'}"})
-        with Specializer(settings=own, checkpoint=checkpoint, progress=progress) as specializer:
-            yield specializer
 
 
 def _check(*, limit: int | None, threshold: float, out: Path | None, resume: bool) -> None:

@@ -89,3 +89,31 @@ def _share(row: dict[str, Any], name: str, *, with_interval: bool) -> str:
 
 def _range(ci: Sequence[float]) -> str:
     return f"[{100 * ci[0]:.0f}, {100 * ci[1]:.0f}]"
+
+
+LATENCY_COLUMNS = ("chat model", "n", "prompt tokens", "first chunk s", "call s", "tokens")
+
+
+def latency_table(report: dict[str, Any]) -> Table:
+    """The report of `bench langchain-latency` as a rich table."""
+    from rich.table import Table
+
+    settings = report["settings"]
+    made = Table(title=f"One streamed model call of an agent with {settings['tools']} tools; medians")
+    for place, column in enumerate(LATENCY_COLUMNS):
+        made.add_column(column, justify="left" if place == 0 else "right")
+    for row in report["rows"]:
+        made.add_row(
+            row["name"].replace("_", " "),
+            str(row["measured"]),
+            f"{row['prompt_tokens']:,.0f}",
+            f"{row['first_chunk_seconds']:.3f}",
+            f"{row['total_seconds']:.3f}",
+            f"{row['completion_tokens']:.0f}",
+        )
+    made.caption = "\n".join(
+        f"{name.replace('_', ' ')}: {ratio['median']:.2f} times "
+        f"(quartiles {ratio['quartiles'][0]:.2f} to {ratio['quartiles'][1]:.2f}, n = {ratio['n']})"
+        for name, ratio in report["ratios"].items()
+    )
+    return made
