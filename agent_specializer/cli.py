@@ -63,3 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     except SpecializerError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except OSError as error:  # a disk or network that refuses, where no layer below knew more to say
+        logging.getLogger(__name__).debug("where it happened", exc_info=True)
+        print(f"error: {error}\n  hint: -vv before the command shows where it happened", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -225,6 +225,45 @@ def test_errors_are_said_on_stderr_with_a_hint(run, agent, arguments, code, said
     assert all(text.casefold() in err.casefold() for text in said), err
 
 
+def test_what_the_system_refuses_is_an_error_without_a_stack_trace(run, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "/home/me/report.json")
+
+    monkeypatch.setattr("agent_specializer.commands.tools.print_rows", full)
+    code, out, err = run("tools", "list")
+    assert (code, out) == (1, "")
+    assert "No space left on device: '/home/me/report.json'" in err
+    assert "Traceback" not in err
+    assert "hint:" in err
+
+
+def test_a_server_without_its_packages_says_how_to_install_them(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    code, _, err = run("serve")
+    assert code == 1
+    assert "pip install 'agent-specializer[server]'" in err
+
+
+def test_a_checkpoint_that_lacks_a_parameter_names_it(run, agent, tiny_folder, tmp_path):
+    """As one of an earlier version does, to which a parameter was added since."""
+    from hashlib import sha256
+
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "older"
+    folder.mkdir()
+    tensors = load_file(tiny_folder / "checkpoint" / "generator.safetensors")
+    del tensors["head.stop_bias"]
+    save_file(tensors, folder / "generator.safetensors")
+    config = json.loads((tiny_folder / "checkpoint" / "generator.json").read_text())
+    config["sha256"] = sha256((folder / "generator.safetensors").read_bytes()).hexdigest()
+    (folder / "generator.json").write_text(json.dumps(config))
+    code, _, err = run("specialize", "home", "--checkpoint", str(folder))
+    assert code == 1
+    assert "lacks 'head.stop_bias'" in err
+    assert "hint: train it anew" in err
+
+
 def test_a_checkpoint_of_another_model_is_a_clear_error(run, agent, tiny_folder):
     code, _, err = run("specialize", "home", "--checkpoint", str(tiny_folder / "foreign"))
     assert code == 1
@@ -267,7 +306,8 @@ def test_quickstart_does_the_whole_job_and_then_hits_the_cache(document):
     assert second["summary"]["compared"] == 0
 
 
-def test_quickstart_says_each_step_and_how_many_were_compared(run):
+def test_quickstart_says_each_step_and_how_many_were_compared(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     code, out, err = run("quickstart", "--agent", "kitchen-helper", "--prompted-seconds", "0.01")
     assert code == 0, err
     assert "1 of 14 requests; the other 13 were left out to save time" in err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -62,20 +61,9 @@ def serve(
     host: Annotated[str, typer.Option(help="To listen on; 127.0.0.1 is this machine only.")] = "127.0.0.1",
 ) -> None:
     """Serve the agents over the OpenAI API."""
-    from agent_specializer.errors import ConfigError
+    from agent_specializer.server import serve as start
 
-    if missing := [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]:
-        raise ConfigError(
-            f"the server needs the package {missing[0]!r}", hint="pip install 'agent-specializer[server]'"
-        )
-    if find_spec("agent_specializer.server.app") is None:
-        raise ConfigError(
-            "this version has no server yet",
-            hint="use the Python API or LangChain: `from agent_specializer import Specializer`",
-        )
-    import uvicorn
-
-    uvicorn.run("agent_specializer.server.app:create_app", factory=True, host=host, port=port)
+    start(port, host=host)
 
 
 def ui(
