@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from agent_specializer.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Measure: how often right, and how fast.")
-bench_langchain.register(app)
 
 Out = Annotated[Path | None, typer.Option(help="Write the report there, as JSON.")]
 
@@ -92,6 +91,9 @@ def latency(
             progress=progress,
         )
     _report(report, as_json)
+
+
+bench_langchain.register(app)
 
 
 def _settings() -> Settings:

@@ -1,4 +1,4 @@
-"""`bench agents` and `bench langchain-latency`: what is measured of the specialised model inside LangChain."""
+"""`bench agents`, `langchain-latency` and `threshold`: the specialised model inside LangChain, and when to trust it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to `bench`."""
     app.command()(agents)
     app.command()(langchain_latency)
+    app.command()(threshold)
 
 
 def agents(
@@ -98,3 +99,19 @@ def langchain_latency(
     from agent_specializer.evaluation.agents.table import latency_table
 
     Console().print(latency_table(report))
+
+
+def threshold(
+    report: Annotated[Path, typer.Argument(help="A report of `bench accuracy`.")],
+    accuracy: Annotated[float, typer.Option(help="How often what is kept has to be right, 0 to 1.")] = 0.9,
+    mode: Annotated[str, typer.Option(help="Whose confidence.")] = "specialized",
+    as_json: Json = False,
+) -> None:
+    """Tell from which confidence on replies are right often enough: for SpecializedMiddleware."""
+    from agent_specializer.evaluation.threshold import lines, run_threshold
+
+    found = run_threshold(report, accuracy=accuracy, mode=mode)
+    if as_json:
+        print_json(found)
+        return
+    print("\n".join(lines(found)))
