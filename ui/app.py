@@ -21,8 +21,13 @@ pages = [
     st.Page(f"pages/{name}.py", title=title, icon=icon, url_path=name, default=name == "tools")
     for name, (title, icon) in PAGES.items()
 ]
-# The frame leaves a hand's breadth free above each page, which the first things on it need more.
-st.html("<style>[data-testid=stMainBlockContainer] {padding-top: 4.5rem}</style>")
+# What the theme cannot say: less air above the page, and what is chosen in the colour of text, since the primary colour
+# that carries white text cannot be read on the dark ground.
+STYLE = """<style>
+[data-testid=stMainBlockContainer] {padding-top: 4.5rem}
+[data-testid=stBaseButton-segmented_controlActive], [data-testid=stBaseButton-pillsActive] {color: inherit}
+</style>"""
+st.html(STYLE)
 try:
     page = st.navigation(pages, position="top")
     if st.session_state.get("here") != page.url_path:

@@ -7,18 +7,29 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
+import streamlit as st
 
 if TYPE_CHECKING:
     from agent_specializer.store import RunStats
 
 TEAL, BLUE, ORANGE, GREY = "#1a8f7a", "#3a86c8", "#d9822b", "#7f8c8d"
+LIGHT_TEXT, DARK_TEXT = "#3c4845", "#c6d1cd"
 # From the page's own ground to teal would need the theme; a single-hue ramp reads on light and on dark.
 RAMP = [[0.0, "rgba(26,143,122,0.06)"], [1.0, "rgba(26,143,122,1)"]]
 
 
 def _laid_out(figure: go.Figure, *, height: int, **layout: Any) -> go.Figure:
     figure.update_layout(height=height, margin={"l": 8, "r": 8, "t": 8, "b": 8}, **layout)
-    return figure
+    # Streamlit's own grey of charts is too faint to be read, 3.7:1.
+    color = DARK_TEXT if st.context.theme.type == "dark" else LIGHT_TEXT
+    font = {"tickfont": {"color": color}, "title": {"font": {"color": color}}}
+    figure.update_layout(legend={"font": {"color": color}})
+    return (
+        figure.update_xaxes(**font)
+        .update_yaxes(**font)
+        .update_coloraxes(colorbar=font)
+        .update_traces(colorbar=font, selector={"type": "heatmap"})
+    )
 
 
 def gates_map(gates: Sequence[Sequence[float]], *, signed: bool = False) -> go.Figure:

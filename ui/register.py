@@ -73,7 +73,7 @@ def paste() -> Parsed | None:
         "OpenAI, Anthropic, LangChain, MCP, JSON Schema, OpenAPI, YAML or Python: which it is, is found out. "
         "Python is read, never run."
     )
-    st.button("Check", help="Show what would be registered")
+    st.button("Check")
     return read_text(text) if text and text.strip() else None
 
 
@@ -222,7 +222,7 @@ def preview(store: Registry, parsed: Parsed, source: str, agent: AgentSpec | Non
         [
             {
                 "tool": tool.name,
-                "": state,
+                "status": state,
                 "parameters": ", ".join(tool.parameters.get("properties") or {}),
                 "description": clip(tool.description, 300),
             }

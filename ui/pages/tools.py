@@ -6,7 +6,7 @@ import json
 
 import streamlit as st
 
-from agent_specializer.errors import InUse, SpecializerError
+from agent_specializer.errors import SpecializerError
 from agent_specializer.intake import read_text
 from agent_specializer.store import ToolRow
 from ui.register import registration
@@ -190,11 +190,10 @@ def tool_edit(name: str, adapters: int, users: int) -> None:
 
 def tool_remove(name: str, users: list[str]) -> None:
     if users:
-        problem(
-            InUse(
-                f"{name} is used by {', '.join(users)}",
-                hint="take it from those agents, or remove them, first",
-            )
+        who = ", ".join(map(plain, users))
+        st.info(
+            f"{plain(name)} is used by {who}. Take it from those agents, or remove them, first.",
+            icon=":material/lock:",
         )
     else:
         st.caption("No agent uses it. The adapters that were made from it stay in the cache.")
