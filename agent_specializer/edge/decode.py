@@ -23,6 +23,7 @@ from agent_specializer.edge.passes import Feed, Seen
 from agent_specializer.edge.transcript import ANSWER, CALL, arguments_text, label
 from agent_specializer.edge.words import decode_words
 from agent_specializer.errors import DecodeError
+from agent_specializer.loragen.features import join
 from agent_specializer.loragen.models import head_weight, logits
 from agent_specializer.loragen.toolkeys import ChoiceHead
 from agent_specializer.messages import Call, Choice
@@ -56,15 +57,21 @@ class Scorer:
         subset = torch.cat([torch.arange(common), rare]).to(states.device)
         return self.tree.log_probabilities(scored, subset)
 
-    def scores(self, states: Tensor, *, called: bool = False) -> Tensor:
-        """(choices,) float32 in nats, on the CPU. `called`: this turn has made a call already."""
+    def scores(self, states: Tensor, averaged: Tensor | None = None, *, called: bool = False) -> Tensor:
+        """(choices,) float32 in nats, on the CPU.
+
+        Args:
+            states: (1 + tree tokens, hidden). averaged: (depths, hidden) over the turn, where there are keys.
+            called: this turn has made a call already.
+        """
         assert self.priors is not None
         calibrated = self.log_probabilities(states) - self.priors.to(states.device)
         if self.head is None:
             return calibrated.cpu()
         head = self.head
         device = head.log_alpha.device
-        scored = head(calibrated[None].to(device), states[:1].to(device), self.keys.to(device), called)
+        request = None if averaged is None else join(states[0], averaged)[None].to(device)
+        scored = head(calibrated[None].to(device), request, self.keys.to(device), called)
         return scored[0].float().cpu()
 
     @property
@@ -74,9 +81,15 @@ class Scorer:
 
 @dataclass(frozen=True)
 class Job:
-    """All that a reply needs. `cached` tokens of the prompt are in its lane's cache already."""
+    """All that a reply needs.
+
+    Attributes:
+        turn: the tokens of the prompt that are the newest turn; None where no keys ask for them.
+        cached: how many tokens of the prompt are in its lane's cache already.
+    """
 
     prompt: list[int]
+    turn: tuple[int, int] | None
     toolset: Toolset
     scorer: Scorer
     grammars: Grammars
@@ -117,10 +130,15 @@ def decode_reply(job: Job) -> Generator[Feed, Seen, Outcome]:
     closed: set[str | None] = set()
     if wish not in ("auto", "any"):
         closed |= set(job.toolset.names) - {wish}
+    turn, averaged = job.turn, None
     while True:
         barred = closed | ({None} if wish != "auto" and not outcome.calls else set())
-        seen = yield tail.feed(tree=job.scorer.tree)
-        ranking = _ranking(job.scorer, seen, names, barred, called=bool(outcome.calls))
+        seen = yield tail.feed(tree=job.scorer.tree, turn=turn)
+        if turn is not None:
+            # What the user wants is read once: later calls of the turn are told by the last state.
+            turn, averaged = None, seen.averaged
+        scores = job.scorer.scores(seen.states, averaged, called=bool(outcome.calls))
+        ranking = _ranking(scores, job.scorer.temperature, names, barred)
         if not outcome.calls:
             outcome.choices, outcome.confidence = ranking, ranking[0].probability
             outcome.first_token_seconds = time.perf_counter() - job.began
@@ -139,12 +157,11 @@ def decode_reply(job: Job) -> Generator[Feed, Seen, Outcome]:
 
 
 def _ranking(
-    scorer: Scorer, seen: Seen, names: tuple[str | None, ...], barred: set[str | None], *, called: bool
+    scores: Tensor, temperature: float, names: tuple[str | None, ...], barred: set[str | None]
 ) -> tuple[Choice, ...]:
     """The open choices, best first."""
-    scores = scorer.scores(seen.states, called=called)
     kept = [index for index, name in enumerate(names) if name not in barred]
-    shares = torch.softmax(scores[kept] / scorer.temperature, -1).tolist()
+    shares = torch.softmax(scores[kept] / temperature, -1).tolist()
     choices = [
         Choice(name=names[index], score=score, probability=min(1.0, share))
         for index, score, share in zip(kept, scores[kept].tolist(), shares, strict=True)

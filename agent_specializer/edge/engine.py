@@ -28,7 +28,7 @@ from agent_specializer.edge.merge import MergedWeights
 from agent_specializer.edge.options import DEFAULTS, ReplyOptions
 from agent_specializer.edge.passes import Feed, KeysValues, Lanes, Seen
 from agent_specializer.edge.pooled import pooled
-from agent_specializer.edge.transcript import EMPTY, render
+from agent_specializer.edge.transcript import EMPTY, newest_turn, render
 from agent_specializer.edge.turns import Deadline, FairLock
 from agent_specializer.errors import AdapterError, DecodeError
 from agent_specializer.loragen.adapter import Adapter
@@ -63,6 +63,7 @@ class Request:
 @dataclass(frozen=True)
 class _Prompt:
     ids: list[int]
+    turn: tuple[int, int]
     tool_tokens: int
     saved_tokens: int
 
@@ -364,7 +365,8 @@ class EdgeEngine:
                 f"tool_choice {wish!r} is not a tool of this agent",
                 hint=f"one of auto, any, none, {', '.join(request.toolset.names)}",
             )
-        keys = _of_adapter(request, "keys")
+        # Keys are compared with a request that stands alone, as it did in training.
+        keys = None if request.tools_in_prompt else _of_adapter(request, "keys")
         scorer = Scorer(
             self._tree(request.toolset),
             self.model,
@@ -376,6 +378,7 @@ class EdgeEngine:
         )
         return Job(
             prompt=prompt.ids,
+            turn=None if keys is None else prompt.turn,
             toolset=request.toolset,
             scorer=scorer,
             grammars=self.grammars,
@@ -417,9 +420,10 @@ class EdgeEngine:
         room -= max(map(len, tree.labels)) + 8  # the label and "Answer:" come behind the prompt
         turns = _turns(request.messages)
         while True:
-            ids = self._ids(request, render([message for turn in turns for message in turn]))
+            text = render([message for turn in turns for message in turn])
+            ids = self._ids(request, text)
             if len(ids) <= room:
-                return _Prompt(ids, tools, saved)
+                return _Prompt(ids, newest_turn(self.tokenizer, text, len(ids)), tools, saved)
             if len(turns) <= 1:
                 raise DecodeError(
                     f"the newest turn has {len(ids)} tokens, this model reads at most {room} beside its reply",

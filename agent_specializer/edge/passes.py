@@ -17,6 +17,7 @@ from transformers import DynamicCache
 
 from agent_specializer.edge.attention import PAD, segment_masks
 from agent_specializer.edge.choose import NameTree
+from agent_specializer.loragen.features import averages
 from agent_specializer.loragen.models import cached, decoder, logits
 
 KeysValues = list[tuple[Tensor, Tensor]]
@@ -32,20 +33,29 @@ class Feed:
         forget: how many of the tokens added last are taken back before.
         tree: names to score behind the tokens; they leave no trace in the cache.
         rows: ids of the tokens whose logits behind the last token are wanted; "all", or None for none.
+        turn: first of `tokens`, and the one behind the last, whose states are to be averaged.
     """
 
     tokens: list[int]
     forget: int = 0
     tree: NameTree | None = None
     rows: Tensor | str | None = None
+    turn: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What came of a feed: `states` (1 + tree tokens, hidden) behind its last token and in its tree; `logits` (rows,)."""
+    """What came of a feed.
+
+    Attributes:
+        states: (1 + tree tokens, hidden) behind its last token and in its tree.
+        logits: (rows,), where asked for.
+        averaged: (depths, hidden) float32 over its turn, where asked for (`loragen.features`).
+    """
 
     states: Tensor
     logits: Tensor | None
+    averaged: Tensor | None = None
 
 
 class Lanes:
@@ -106,12 +116,13 @@ class Lanes:
                 input_ids=ids.to(self._device),
                 position_ids=positions.to(self._device),
                 attention_mask=self._mask(width),
+                output_hidden_states=any(feed.turn for feed in active),
                 **self._cached,
-            ).last_hidden_state
+            )
         # The names of a tree are scored and gone.
         self._segments[:, -width:][segments > 0] = PAD
         self._cut()
-        return self._read(active, out)
+        return self._read(active, out.last_hidden_state, out.hidden_states)
 
     def _keep_only(self, feeds: dict[int, Feed]) -> None:
         keep = [row for row, lane in enumerate(self._lanes) if lane in feeds]
@@ -173,7 +184,7 @@ class Lanes:
             dtype=self._dtype,
         )
 
-    def _read(self, feeds: Sequence[Feed], out: Tensor) -> dict[int, Seen]:
+    def _read(self, feeds: Sequence[Feed], out: Tensor, deep: tuple[Tensor, ...] | None) -> dict[int, Seen]:
         last = torch.tensor([len(feed.tokens) - 1 for feed in feeds])
         states = [
             out[row, last[row] : last[row] + 1 + (len(feed.tree.tokens) if feed.tree else 0)]
@@ -184,10 +195,14 @@ class Lanes:
         if whole:
             scored = logits(self.model, torch.stack([states[row][0] for row in whole]))
             all_logits = dict(zip(whole, scored, strict=True))
+        averaged: Tensor | None = None
+        if deep:
+            averaged = averages(deep, torch.tensor([feed.turn or (0, 1) for feed in feeds]))
         seen = {}
         for row, (lane, feed) in enumerate(zip(self._lanes, feeds, strict=True)):
             found = all_logits.get(row)
             if isinstance(feed.rows, Tensor):
                 found = logits(self.model, states[row][0], feed.rows.to(self._device))
-            seen[lane] = Seen(states[row], found)
+            wanted = averaged is not None and feed.turn is not None
+            seen[lane] = Seen(states[row], found, averaged[row] if wanted else None)  # type: ignore[index]
         return seen

@@ -21,9 +21,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent_specializer.messages import Call, Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 NONE = "none"
 """The label of answering in words."""
@@ -65,6 +68,17 @@ def render(messages: Sequence[Message]) -> str:
             if message.content.strip():
                 lines.append(f"{ANSWER} {_indent(message.content)}")
     return "\n".join([*lines, CALL]) if lines else EMPTY
+
+
+def newest_turn(tokenizer: PreTrainedTokenizerBase, text: str, tokens: int) -> tuple[int, int]:
+    """Where the newest user message and what came of it so far stand in a rendered conversation of `tokens` tokens.
+
+    Returns the first token and the one behind the last; the closing ``Call:`` is left out.
+    """
+    start = text.rfind("\nUser:") + 1
+    before = len(tokenizer(text[:start]).input_ids) if start else 1
+    end = max(1, tokens - len(tokenizer(CALL, add_special_tokens=False).input_ids))
+    return min(before, end - 1), end
 
 
 def _indent(text: str) -> str:

@@ -21,7 +21,7 @@ from agent_specializer.loragen.models import ModelShape, shape_of
 
 WEIGHTS, CONFIG, FORMAT = "generator.safetensors", "generator.json", 1
 EXACT = (
-    "running_mean",
+    "mean",
     "running_var",
     "temperature",
     "log_alpha",

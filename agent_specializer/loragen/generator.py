@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,9 +15,10 @@ from agent_specializer.describe import describe_toolset
 from agent_specializer.loragen.adapter import Adapter
 from agent_specializer.loragen.cloud import CloudReader, tokenize
 from agent_specializer.loragen.experts import ExpertPool
+from agent_specializer.loragen.features import feature_size
 from agent_specializer.loragen.models import ModelShape
 from agent_specializer.loragen.router import Router
-from agent_specializer.loragen.toolkeys import ChoiceHead, ToolKeys, feature_size, tool_features
+from agent_specializer.loragen.toolkeys import ChoiceHead, ToolKeys, tool_features
 from agent_specializer.specs import Toolset, ToolSpec, canonical_json
 
 
@@ -34,7 +36,7 @@ class GeneratorConfig:
     router_width: int = 64
     cloud_lora_rank: int = 8
     key_dim: int = 256
-    key_width: int = 512
+    key_width: int = 256
     routed: bool = True
     tools_in_prompt: bool = False
     """Whether the edge reads the tool definitions: only in the `prompted_lora` baseline."""
@@ -65,7 +67,7 @@ class Generator(nn.Module):
         self.pool = ExpertPool(
             config.edge, experts=config.experts, rank=config.rank, alpha=config.alpha, dropout=config.dropout
         )
-        self.head = ChoiceHead(config.edge.hidden, key_dim)
+        self.head = ChoiceHead(feature_size(config.edge.hidden), key_dim, width=config.key_width)
         if config.routed:
             self.reader = CloudReader(
                 config.cloud, cloud, meta_tokens=config.edge.layers, lora_rank=config.cloud_lora_rank
@@ -78,7 +80,7 @@ class Generator(nn.Module):
                 top_k=config.top_k,
             )
         if key_dim:
-            self.keys = ToolKeys(feature_size(config.cloud), width=config.key_width, key_dim=key_dim)
+            self.keys = ToolKeys(feature_size(config.cloud.hidden), width=config.key_width, key_dim=key_dim)
         self._features: dict[str, Tensor] = {}
         self._fingerprint: str | None = None
 
@@ -87,8 +89,10 @@ class Generator(nn.Module):
         config = self.config
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            keys = ToolKeys(feature_size(config.cloud), width=config.key_width, key_dim=config.key_dim)
-            head = ChoiceHead(config.edge.hidden, config.key_dim)
+            size = feature_size(config.cloud.hidden)
+            keys = ToolKeys(size, width=config.key_width, key_dim=config.key_dim)
+            size = feature_size(config.edge.hidden)
+            head = ChoiceHead(size, config.key_dim, width=config.key_width)
         self.keys.load_state_dict(keys.state_dict())
         self.head.load_state_dict(head.state_dict())
 
@@ -120,13 +124,16 @@ class Generator(nn.Module):
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
-    def features(self, tools: tuple[ToolSpec, ...]) -> Tensor:
-        """Cloud features of `tools`, (tools, features), computed once per tool and kept."""
+    def features(self, tools: Sequence[ToolSpec], *, batch: int = 1) -> Tensor:
+        """Cloud features of `tools`, (tools, features), computed once per tool and kept; `batch` as in `tool_features`."""
         missing = [tool for tool in tools if tool.fingerprint not in self._features]
-        for tool, row in zip(missing, tool_features(self.cloud, self.tokenizer, missing), strict=True):
+        found = tool_features(self.cloud, self.tokenizer, missing, batch=batch)
+        for tool, row in zip(missing, found, strict=True):
             self._features[tool.fingerprint] = row
         if not tools:
-            return torch.zeros(1, feature_size(self.config.cloud))  # no tools: only the key for words is used
+            return torch.zeros(
+                1, feature_size(self.config.cloud.hidden)
+            )  # no tools: only the key for words is used
         return torch.stack([self._features[tool.fingerprint] for tool in tools])
 
     @torch.no_grad()

@@ -40,10 +40,11 @@ MIN_TOOLS = 4
 
 @dataclass(frozen=True)
 class Composition:
-    """A toolset and the examples that may be asked of it; `renaming` was already applied to the examples."""
+    """A toolset and the examples that may be asked of it. `opaque`: tools were renamed, in the examples too."""
 
     toolset: Toolset
     examples: tuple[Example, ...]
+    opaque: bool = False
 
 
 @dataclass
@@ -142,10 +143,11 @@ class Compositions:
             instructions=source.toolsets[examples[0].toolset_id].instructions,
             avoid=source.other_wordings({example.toolset_id for example in examples}),
         )
-        if rng.random() < self.opaque_share:
+        renamed = rng.random() < self.opaque_share
+        if renamed:
             toolset, renaming = opaque(toolset, rng)
             examples = tuple(_renamed(example, renaming) for example in examples)
-        return Composition(toolset, examples)
+        return Composition(toolset, examples, renamed)
 
     def _own(self, source: Source, rng: random.Random) -> tuple[list[ToolSpec], list[int]]:
         """Own tools and example numbers: toolsets are added until there are enough examples or tools."""

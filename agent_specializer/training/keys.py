@@ -1,8 +1,8 @@
-"""The second stage: tool keys fitted on cached states, by the thousand where the joint stage sees dozens.
+"""The second stage: tool keys fitted on cached features, by the thousand where the joint stage sees dozens.
 
-With experts and router trained, a request's state and a tool's features are fixed vectors. They are computed once; the
-small networks that compare them (`ToolKeys`, the query of `ChoiceHead`) then see every request against its own toolset and
-many tools of others, for many epochs, in seconds. Last, the few scalars that add names and keys up are fitted on rows
+With experts and router trained, the features of a request and of a tool are fixed vectors. They are computed once; the
+small networks that compare them (`ToolKeys`, the query of `ChoiceHead`) start alike and then see every request against
+its own toolset and many tools of others, for a few epochs, in a minute. Last, the few scalars that add names and keys up are fitted on rows
 scored in full, and the temperature of the confidence on the dev split.
 """
 
@@ -18,17 +18,20 @@ from torch import Tensor, nn
 
 from agent_specializer.edge.choose import NameTree
 from agent_specializer.edge.pooled import pooled
+from agent_specializer.loragen.features import averages, feature_size, join, start_alike
 from agent_specializer.loragen.models import decoder
 from agent_specializer.loragen.toolkeys import ChoiceHead, ToolKeys
 from agent_specializer.specs import ToolSpec
 from agent_specializer.training.data import Composition
-from agent_specializer.training.rows import example_row
+from agent_specializer.training.rows import Row, example_row
 
 if TYPE_CHECKING:
     from agent_specializer.training.trainer import Trainer
 
 FOREIGN = 96
 """Tools of other toolsets that each request is told apart from, besides its own toolset's."""
+TAKEN_AWAY = 0.1
+"""Of requests that need a tool, how many are shown without it: then answering in words is right."""
 FIRST = 1_000_000
 """Compositions of the second stage are numbered from here: others than those of the first."""
 
@@ -38,14 +41,14 @@ class Bank:
     """Requests against toolsets, as vectors.
 
     Attributes:
-        states: (requests, hidden) float32, the edge's state where the name would start.
+        requests: (requests, features) float32, what the edge makes of them (`loragen.features`).
         candidates: (requests, widest) index into `features` of the toolset's tools, -1 where there are fewer.
         gold: (requests,) index into the row of `candidates`, or `widest` for answering in words.
         excluded: (requests, widest) bool: right too.
         features: (tools, features) float32; bodies: for each tool, what identical tools share.
     """
 
-    states: Tensor
+    requests: Tensor
     candidates: Tensor
     gold: Tensor
     excluded: Tensor
@@ -61,11 +64,11 @@ def collect(
     *,
     say: Callable[[str, float], None] = lambda message, share: None,
 ) -> Bank:
-    """States of all examples of `compositions` under `gates` (layers, experts), and features of all their tools."""
+    """Features of all examples of `compositions` under `gates` (layers, experts), and of all their tools."""
     trainer.generator.eval()
     tools: dict[str, int] = {}
     specs: list[ToolSpec] = []
-    rows: list[tuple[tuple[int, ...], list[int], int, tuple[int, ...]]] = []
+    rows: list[tuple[Row, list[int]]] = []
     for number, composition in enumerate(compositions):
         rng = random.Random(f"{trainer.options.seed}/keys/{number}")
         tree = NameTree.of(trainer.tokenizer, composition.toolset.names)
@@ -77,69 +80,96 @@ def collect(
             indices.append(tools[tool.fingerprint])
         for example in composition.examples:
             row = example_row(trainer.tokenizer, example, composition.toolset, tree, rng, arguments=False)
-            rows.append((row.prefix, indices, row.gold, row.excluded))
-    states = torch.zeros(len(rows), trainer.generator.config.edge.hidden)
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
+            rows.append((row, indices))
+    requests = torch.zeros(len(rows), feature_size(trainer.generator.config.edge.hidden))
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0].prefix))
     device = trainer.accelerator.device
     for start in range(0, len(order), 16):
         batch = order[start : start + 16]
-        width = max(len(rows[i][0]) for i in batch)
-        ids = torch.zeros(len(batch), width, dtype=torch.long)
-        seen = torch.zeros(len(batch), width, dtype=torch.long)
-        for place, i in enumerate(batch):
-            prefix = rows[i][0]
-            ids[place, : len(prefix)] = torch.tensor(prefix)
-            seen[place, : len(prefix)] = 1
+        prefixes = [torch.tensor(rows[i][0].prefix) for i in batch]
+        ids = nn.utils.rnn.pad_sequence(prefixes, batch_first=True)
+        last = torch.tensor([len(prefix) for prefix in prefixes]) - 1
+        seen = (torch.arange(ids.shape[1]) <= last[:, None]).long()
         with pooled(trainer.edge, trainer.generator.pool, gates[None].expand(len(batch), -1, -1)):
             out = decoder(trainer.edge)(
-                input_ids=ids.to(device), attention_mask=seen.to(device), use_cache=False
+                input_ids=ids.to(device),
+                attention_mask=seen.to(device),
+                use_cache=False,
+                output_hidden_states=True,
             )
-        last = seen.sum(1) - 1
-        states[batch] = out.last_hidden_state[torch.arange(len(batch)), last.to(device)].float().cpu()
-        say("states of requests", start / len(order))
-    features = []
-    for start in range(0, len(specs), 32):
-        features.append(trainer.generator.features(tuple(specs[start : start + 32])).cpu())
-        say("features of tools", start / len(specs))
-    widest = max(len(row[1]) for row in rows)
+        averaged = averages(out.hidden_states, torch.tensor([rows[i][0].turn for i in batch]))
+        state = out.last_hidden_state[torch.arange(len(batch)), last.to(device)]
+        requests[batch] = join(state, averaged).cpu()
+        say("requests", start / len(order))
+    say("tools", 0.0)
+    features = trainer.generator.features(specs, batch=16).cpu()
+    widest = max(len(indices) for _, indices in rows)
     candidates = torch.full((len(rows), widest), -1)
     excluded = torch.zeros(len(rows), widest, dtype=torch.bool)
     gold = torch.zeros(len(rows), dtype=torch.long)
-    for i, (_, indices, right, also) in enumerate(rows):
+    for i, (row, indices) in enumerate(rows):
         candidates[i, : len(indices)] = torch.tensor(indices)
-        excluded[i, list(also)] = True
-        gold[i] = right if right < len(indices) else widest
+        excluded[i, list(row.excluded)] = True
+        gold[i] = row.gold if row.gold < len(indices) else widest
     texts: dict[str, int] = {}
     bodies = torch.tensor(
         [texts.setdefault(" ".join(spec.description.casefold().split()), len(texts)) for spec in specs]
     )
-    return Bank(states, candidates, gold, excluded, torch.cat(features), bodies)
+    return Bank(requests, candidates, gold, excluded, features, bodies)
 
 
 def key_scores(
-    keys: ToolKeys, head: ChoiceHead, bank: Bank, rows: Tensor, foreign: Tensor | None = None
+    keys: ToolKeys,
+    head: ChoiceHead,
+    bank: Bank,
+    rows: Tensor,
+    foreign: Tensor | None = None,
+    *,
+    excluded: Tensor | None = None,
+    dropout: float = 0.0,
 ) -> Tensor:
-    """``t * cos(P h, k)``: (rows, widest + 1 [+ foreign]), own tools, words, then the tools `foreign`; -1e4 = absent."""
-    assert head.query is not None
-    unit = keys.tool_keys(bank.features)  # (tools, key_dim)
+    """``t * cos(q, k)``: (rows, widest + 1 [+ foreign]), own tools, words, then the tools `foreign`; -1e4 = absent.
+
+    `excluded`: (rows, widest) stands for that of the bank. `dropout`: of features on both sides.
+    """
     candidates = bank.candidates[rows]
     present = candidates >= 0
-    own = unit[candidates.clamp_min(0)] * present[..., None]  # (rows, widest, key_dim)
+    wanted = candidates.clamp_min(0).flatten()
+    if foreign is not None:
+        wanted = torch.cat([wanted, foreign])
+    some, place = torch.unique(wanted, return_inverse=True)
+    unit = keys.tool(nn.functional.dropout(bank.features[some], dropout))[place]  # (wanted, key_dim)
+    own = unit[: candidates.numel()].view(*candidates.shape, -1) * present[..., None]
     words = keys.words_key(own.sum(1) / present.sum(1, keepdim=True))
-    q = head.queries(bank.states[rows])
-    scores = torch.einsum("bd,bnd->bn", q, own).masked_fill(~present | bank.excluded[rows], -1e4)
-    parts = [scores, (q * words).sum(-1, keepdim=True)]
+    q = head.queries(nn.functional.dropout(bank.requests[rows], dropout))
+    absent = ~present | (bank.excluded[rows] if excluded is None else excluded)
+    parts = [torch.einsum("bd,bnd->bn", q, own).masked_fill(absent, -1e4), (q * words).sum(-1, keepdim=True)]
     if foreign is not None:
         same = (bank.bodies[candidates.clamp_min(0)][..., None] == bank.bodies[foreign]) & present[..., None]
-        parts.append((q @ unit[foreign].T).masked_fill(same.any(1), -1e4))
+        parts.append((q @ unit[candidates.numel() :].T).masked_fill(same.any(1), -1e4))
     joined = torch.cat(parts, dim=1)
     return torch.where(joined > -1e3, joined * head.log_t.exp(), joined)
 
 
-def fit(keys: ToolKeys, head: ChoiceHead, bank: Bank, *, epochs: int, seed: int, lr: float = 1e-3) -> None:
-    """Fit keys and queries on `bank`, listwise, with dropout on both sides' inputs against learning it by heart."""
+def fit(
+    keys: ToolKeys,
+    head: ChoiceHead,
+    bank: Bank,
+    *,
+    epochs: int,
+    seed: int,
+    alike: bool,
+    lr: float = 1e-3,
+) -> None:
+    """Fit keys and queries on `bank`, listwise, with dropout on both sides' features against learning it by heart.
+
+    `alike`: tools and requests were read by the same network, so that both projections can start as one map.
+    """
     generator = torch.Generator().manual_seed(seed)
-    parameters = [*keys.parameters(), *head.query.parameters(), head.log_t]  # type: ignore[union-attr]
+    assert head.query is not None
+    if alike:
+        start_alike(keys.tool, head.query, bank.features, bank.requests)
+    parameters = [*keys.parameters(), *head.query.parameters(), head.log_t]
     for parameter in parameters:
         parameter.requires_grad_(True)
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.05)
@@ -147,22 +177,22 @@ def fit(keys: ToolKeys, head: ChoiceHead, bank: Bank, *, epochs: int, seed: int,
     steps = epochs * (len(bank.gold) // size + 1)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
     torch.manual_seed(seed)
+    words = bank.candidates.shape[1]
     for _ in range(epochs):
         for rows in torch.randperm(len(bank.gold), generator=generator).split(size):
             foreign = torch.randint(len(bank.features), (FOREIGN,), generator=generator)
-            noisy = Bank(
-                nn.functional.dropout(bank.states, 0.1),
-                bank.candidates,
-                bank.gold,
-                bank.excluded,
-                nn.functional.dropout(bank.features, 0.1),
-                bank.bodies,
-            )
-            scores = key_scores(keys, head, noisy, rows, foreign)
+            gold, excluded = bank.gold[rows], bank.excluded[rows].clone()
+            taken = (torch.rand(len(rows), generator=generator) < TAKEN_AWAY) & (gold < words)
+            # Where other calls would be right too the request still has its tools.
+            taken &= ~excluded.any(1)
+            excluded[taken, gold[taken]] = True
+            gold = torch.where(taken, words, gold)
+            scores = key_scores(keys, head, bank, rows, foreign, excluded=excluded, dropout=0.1)
             # Words are not told apart from foreign tools: of those, many would fit the request.
-            wide = scores.clone()
-            wide[bank.gold[rows] == bank.candidates.shape[1], bank.candidates.shape[1] + 1 :] = -1e4
-            loss = nn.functional.cross_entropy(wide, bank.gold[rows])
+            wide = torch.cat(
+                [scores[:, : words + 1], scores[:, words + 1 :].masked_fill(gold[:, None] == words, -1e4)], 1
+            )
+            loss = nn.functional.cross_entropy(wide, gold)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from agent_specializer.edge.attention import segment_masks
 from agent_specializer.edge.choose import normaliser
+from agent_specializer.loragen.features import averages, join
 from agent_specializer.loragen.models import decoder, logits
 from agent_specializer.loragen.toolkeys import ChoiceHead
 from agent_specializer.training.rows import IGNORE, Batch
@@ -44,9 +45,14 @@ def score(model: nn.Module, head: ChoiceHead, batch: Batch, keys: Tensor) -> Sco
     masks = segment_masks(
         model.config, batch.segments, batch.positions, queries=batch.ids.shape[1], dtype=dtype
     )
-    states = decoder(model)(
-        input_ids=batch.ids, attention_mask=masks, position_ids=batch.positions, use_cache=False
-    ).last_hidden_state
+    read = decoder(model)(
+        input_ids=batch.ids,
+        attention_mask=masks,
+        position_ids=batch.positions,
+        use_cache=False,
+        output_hidden_states=bool(keys.numel()),
+    )
+    states = read.last_hidden_state
     rows = torch.arange(len(batch.ids), device=device)
     fed = len(batch.tree.tokens)
     # Behind the prefix's last token, and behind each fed token of the tree: (rows, 1 + fed, hidden).
@@ -60,15 +66,17 @@ def score(model: nn.Module, head: ChoiceHead, batch: Batch, keys: Tensor) -> Sco
     per_row = names_out.view(len(rows), fed + 1, -1)
     logp = torch.stack([batch.tree.log_probabilities(one, subset) for one in per_row])
     calibrated = logp[:-1] - logp[-1:]
-    state = tree_states[:-1, 0]
+    request = None
+    if keys.numel():
+        request = join(tree_states[:-1, 0], averages(read.hidden_states, batch.turns)[:-1])
     nll = (
         nn.functional.cross_entropy(reply_out, torch.searchsorted(subset, targets))
         if len(targets)
         else out.sum() * 0
     )
     return Scores(
-        total=head(calibrated, state, keys, batch.called[:-1]),
-        keys=head.key_scores(state, keys) if keys.numel() else None,
+        total=head(calibrated, request, keys, batch.called[:-1]),
+        keys=None if request is None else head.key_scores(request, keys),
         names=calibrated,
         reply_nll=nll,
     )
@@ -79,10 +87,15 @@ def listwise(scores: Tensor, batch: Batch) -> Tensor:
     return nn.functional.cross_entropy(scores.masked_fill(batch.excluded[:-1], -1e4), batch.gold[:-1])
 
 
-def loss(scores: Scores, batch: Batch) -> Tensor:
-    """The loss of one composition without the balance term, which needs the gates of the whole step."""
-    total = listwise(scores.total, batch) + scores.reply_nll
-    total = total + NAME_WEIGHT * listwise(scores.names, batch)
+def loss(scores: Scores, batch: Batch, *, opaque: bool = False) -> Tensor:
+    """The loss of one composition without the balance term, which needs the gates of the whole step.
+
+    `opaque` names say nothing: to score them would only teach the model to learn them by heart. There keys alone
+    are told apart.
+    """
+    total = scores.reply_nll
     if scores.keys is not None:
-        total = total + KEY_WEIGHT * listwise(scores.keys, batch)
+        total = total + (1 + KEY_WEIGHT if opaque else KEY_WEIGHT) * listwise(scores.keys, batch)
+    if not opaque:
+        total = total + listwise(scores.total, batch) + NAME_WEIGHT * listwise(scores.names, batch)
     return total

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from agent_specializer.edge.attention import PAD
 from agent_specializer.edge.choose import NameTree
-from agent_specializer.edge.transcript import ANSWER, EMPTY, arguments_text, render, render_call
+from agent_specializer.edge.transcript import ANSWER, EMPTY, arguments_text, newest_turn, render, render_call
 from agent_specializer.examples import Example
 from agent_specializer.specs import Toolset
 
@@ -39,6 +39,8 @@ class Row:
     reply: tuple[int, ...] = ()
     called: bool = False
     """Whether calls of this turn stand in the prefix already."""
+    turn: tuple[int, int] = (0, 1)
+    """First token of the prefix that belongs to the newest turn, and the one behind the last (calls of it left out)."""
 
 
 def empty_row(tokenizer: PreTrainedTokenizerBase, context: str = "") -> Row:
@@ -61,13 +63,18 @@ def example_row(
     calls = list(example.calls)
     step = 0 if not calls or rng.random() < 0.6 else rng.randint(1, len(calls))
     text = render(example.messages)
+    turn = newest_turn(tokenizer, text, len(tokenizer(text).input_ids))
     for call in calls[:step]:
         text += render_call(call, toolset.tool(call.name).parameters)
     prefix = tokenizer(text).input_ids
     if len(prefix) > MAX_PREFIX:
+        cut = len(prefix) - MAX_PREFIX
         prefix = prefix[:1] + prefix[1 - MAX_PREFIX :]
+        turn = (max(1, turn[0] - cut), max(2, turn[1] - cut))
     if context:
-        prefix = tokenizer(context).input_ids + prefix[1:]
+        before = tokenizer(context).input_ids
+        turn = (turn[0] + len(before) - 1, turn[1] + len(before) - 1)
+        prefix = before + prefix[1:]
     remaining = calls[step:]
     lead: list[int] = []
     reply: list[int] = []
@@ -88,7 +95,7 @@ def example_row(
     if len(reply) > MAX_REPLY:
         reply = reply[:MAX_REPLY]
     lead = [tree.labels[gold][-1], *lead] if reply else []
-    return Row(tuple(prefix), gold, tuple(excluded), tuple(lead), tuple(reply), called=step > 0)
+    return Row(tuple(prefix), gold, tuple(excluded), tuple(lead), tuple(reply), called=step > 0, turn=turn)
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ class Batch:
         gold: (rows,) right choice or IGNORE.
         excluded: (rows, choices) bool.
         targets: supervised next token at each position, or IGNORE.
-        called: (rows,) bool, as in `Row`.
+        called: (rows,) bool, turns: (rows, 2), as in `Row`.
         tree: the choices; its fed tokens start right behind each prefix.
     """
 
@@ -113,6 +120,7 @@ class Batch:
     excluded: Tensor
     targets: Tensor
     called: Tensor
+    turns: Tensor
     tree: NameTree
 
     @property
@@ -156,5 +164,6 @@ def collate(rows: list[Row], tree: NameTree, pad: int) -> Batch:
         excluded=excluded,
         targets=targets,
         called=torch.tensor([r.called for r in rows]),
+        turns=torch.tensor([r.turn for r in rows]),
         tree=tree,
     )

@@ -64,9 +64,9 @@ class TrainOptions:
     cloud_lora_rank: int = 8
     key_dim: int = 256
     dropout: float = 0.0
-    key_compositions: int = 200
+    key_compositions: int = 600
     key_examples: int = 24
-    key_epochs: int = 20
+    key_epochs: int = 8
     calibration_compositions: int = 32
 
 
@@ -152,7 +152,7 @@ class Trainer:
         choice = 0.0
         for (composition, batch), row in zip(batches, stacked, strict=True):
             scores = self.scores(composition.toolset, batch, row)
-            part = loss(scores, batch) / len(batches)
+            part = loss(scores, batch, opaque=composition.opaque) / len(batches)
             total = total + part
             gates.append(row)
             tokens += batch.tokens
@@ -312,7 +312,15 @@ class Trainer:
             self.generator.restart_keys(seed)
             device = next(self.generator.keys.parameters()).device
             self.generator.keys.cpu(), self.generator.head.cpu()
-            fit(self.generator.keys, self.generator.head, bank, epochs=options.key_epochs, seed=seed)
+            config = self.generator.config
+            fit(
+                self.generator.keys,
+                self.generator.head,
+                bank,
+                epochs=options.key_epochs,
+                seed=seed,
+                alike=config.cloud == config.edge,
+            )
             row["keys_train_accuracy"] = round(
                 key_accuracy(self.generator.keys, self.generator.head, bank)[0], 4
             )

@@ -165,7 +165,7 @@ def test_the_adapters_priors_and_keys_decide(
         fresh = EdgeEngine(model, engine.tokenizer, pool=engine.pool)
     reply = fresh.reply(say("hi"), toolset, adapter=adapter.with_priors(shifted))
     assert reply.choices[0].name == toolset.names[1]
-    head = ChoiceHead(16, 8).eval()
+    head = ChoiceHead(64, 8, width=8).eval()
     with torch.no_grad():
         head.log_t.fill_(8.0)
     for wanted in range(4):
@@ -187,7 +187,7 @@ def test_an_adapter_of_other_tools_is_refused_and_another_order_is_not(
     engine: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
 ) -> None:
     keys = torch.eye(4, 8)
-    engine.head = ChoiceHead(16, 8).eval()
+    engine.head = ChoiceHead(64, 8, width=8).eval()
     plain = make_adapter(engine.pool, toolset, keys=keys)
     order = [2, 0, 1]
     turned = Adapter(

@@ -157,7 +157,7 @@ def test_a_row_scores_each_branch_as_if_it_stood_alone(make_tiny_gemma, tiny_tok
     )
     rows = [example_row(tiny_tokenizer, example, toolset, tree, random.Random(1)), empty_row(tiny_tokenizer)]
     batch = collate(rows, tree, 0)
-    scores = score(model, ChoiceHead(16, 0), batch, torch.empty(0, 0))
+    scores = score(model, ChoiceHead(64, 0), batch, torch.empty(0, 0))
 
     def alone(text: str, label: tuple[int, ...]) -> float:
         prefix = tiny_tokenizer(text).input_ids
