@@ -21,11 +21,12 @@ pages = [
     st.Page(f"pages/{name}.py", title=title, icon=icon, url_path=name, default=name == "tools")
     for name, (title, icon) in PAGES.items()
 ]
-# What the theme cannot say: less air above the page, and what is chosen in the colour of text, since the primary colour
-# that carries white text cannot be read on the dark ground.
+# What the theme cannot say: less air above the page; what is chosen in the colour of text, since the primary colour that
+# carries white text cannot be read on the dark ground; and links that show when they have the focus.
 STYLE = """<style>
 [data-testid=stMainBlockContainer] {padding-top: 4.5rem}
-[data-testid=stBaseButton-segmented_controlActive], [data-testid=stBaseButton-pillsActive] {color: inherit}
+[data-testid=stButtonGroup] button, [data-testid=stTab] {color: inherit !important}
+a:focus-visible {outline: 2px solid currentColor !important; outline-offset: 1px}
 </style>"""
 st.html(STYLE)
 try:

@@ -147,12 +147,15 @@ def sees(page: Page, text: str | re.Pattern[str], *, times: int = 1, known: Sequ
 
 
 def errors(page: Page) -> list[str]:
-    return page.get_by_test_id("stAlertContentError").filter(visible=True).all_inner_texts()
+    """The errors that are shown, as one word each: how lines break differs while the page is drawn."""
+    shown = page.get_by_test_id("stAlertContentError").filter(visible=True)
+    return ["".join(text.split()) for text in shown.all_inner_texts()]
 
 
 def button(page: Page, name: str) -> Locator:
     """A button of the page by its label, whatever icon stands before it."""
-    return content(page).get_by_role("button", name=re.compile(rf"(^|\s){re.escape(name)}$")).first
+    label = re.escape(name).replace("/", r"\/")  # Playwright writes it between slashes
+    return content(page).get_by_role("button", name=re.compile(rf"(^|\s){label}$")).first
 
 
 def press(page: Page, name: str, leads_to: str | re.Pattern[str]) -> None:
