@@ -6,12 +6,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent_specializer.langchain.chat_model import ChatSpecialized
+    from agent_specializer.langchain.connection import Unsure
     from agent_specializer.langchain.llm import SpecializedLLM
     from agent_specializer.langchain.middleware import SpecializedMiddleware
 
-__all__ = ["ChatSpecialized", "SpecializedLLM", "SpecializedMiddleware"]
+__all__ = ["ChatSpecialized", "SpecializedLLM", "SpecializedMiddleware", "Unsure"]
 
-_HOME = {"ChatSpecialized": "chat_model", "SpecializedLLM": "llm", "SpecializedMiddleware": "middleware"}
+_HOME = {
+    "ChatSpecialized": "chat_model",
+    "SpecializedLLM": "llm",
+    "SpecializedMiddleware": "middleware",
+    "Unsure": "connection",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -15,11 +15,12 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
+from pydantic import Field
 
-from agent_specializer.edge.events import Done, Event
+from agent_specializer.edge.events import ChoiceMade, Done, Event
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.errors import ConfigError
-from agent_specializer.langchain.connection import Connection
+from agent_specializer.langchain.connection import Connection, Unsure
 from agent_specializer.langchain.messages import (
     PROVIDER,
     from_langchain,
@@ -62,10 +63,13 @@ class ChatSpecialized(Connection, BaseChatModel):
     Raises (on a call):
         NotFound: no such agent, or `tool_choice` names no tool. SpecError: a message holds more than text, or a tool
         has a schema that cannot be enforced. DecodeError: nothing valid fits `max_tokens` or `timeout`.
+        Unsure: the first choice is under `min_confidence`.
     """
 
     toolset: Toolset | None = None
     """Tools and instructions to use instead of a registered agent's."""
+    min_confidence: float = Field(default=0.0, ge=0, le=1)
+    """Under it a call raises `Unsure` as soon as its first choice is made: nothing is written or streamed before."""
 
     @classmethod
     def get_lc_namespace(cls) -> list[str]:
@@ -145,9 +149,7 @@ class ChatSpecialized(Connection, BaseChatModel):
     ) -> ChatResult:
         def work() -> ChatResult:
             request = self._request(messages, stop, kwargs)
-            reply = request.specializer.ask(
-                request.who, request.messages, mode=self.mode, options=request.options
-            )
+            reply = self._reply(request)
             message = to_message(reply, self._metadata(request, reply), as_json=request.as_json)
             return ChatResult(generations=[ChatGeneration(message=message)])
 
@@ -199,7 +201,8 @@ class ChatSpecialized(Connection, BaseChatModel):
             events = request.specializer.stream(
                 request.who, request.messages, mode=self.mode, options=request.options
             )
-            return request, events, next(events)  # what fails before the first piece can be tried again
+            # What fails before the first piece can be tried again.
+            return request, events, self._sure(events, next(events))
 
         request, events, event = self.retrying(begin)
         with closing(events):
@@ -210,6 +213,25 @@ class ChatSpecialized(Connection, BaseChatModel):
                 event = next(events)
             metadata = self._metadata(request, event.reply)
             yield last_chunk(event.reply, metadata, as_json=request.as_json)
+
+    def _reply(self, request: _Request) -> Reply:
+        if not self.min_confidence:
+            ask = request.specializer.ask
+            return ask(request.who, request.messages, mode=self.mode, options=request.options)
+        stream = request.specializer.stream
+        events: Any = stream(request.who, request.messages, mode=self.mode, options=request.options)
+        with closing(events):
+            event = self._sure(events, next(events))
+            while not isinstance(event, Done):
+                event = next(events)
+        return event.reply
+
+    def _sure(self, events: Any, first: Event) -> Event:
+        """`first`, if it is no choice of too little confidence; else the model is stopped."""
+        if isinstance(first, ChoiceMade) and first.confidence < self.min_confidence:
+            events.close()
+            raise Unsure(first.confidence, self.min_confidence)
+        return first
 
     def _request(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]

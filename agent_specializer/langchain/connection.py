@@ -10,7 +10,7 @@ from langchain_core.load.serializable import Serializable
 from pydantic import AliasChoices, ConfigDict, Field, model_validator
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from agent_specializer.errors import StoreError
+from agent_specializer.errors import SpecializerError, StoreError
 from agent_specializer.messages import Mode
 from agent_specializer.settings import load_settings
 from agent_specializer.specializer import Specializer
@@ -31,6 +31,17 @@ def shared_specializer(
         if key not in _shared:
             _shared[key] = Specializer(settings=settings, checkpoint=checkpoint)
         return _shared[key]
+
+
+class Unsure(SpecializerError):
+    """The first choice of a reply is less likely to be right than `min_confidence`; `confidence` says how likely."""
+
+    def __init__(self, confidence: float, wanted: float) -> None:
+        super().__init__(
+            f"confidence {confidence:.3f} is under {wanted:g}",
+            hint="ask another model, as SpecializedMiddleware does, or set a lower min_confidence",
+        )
+        self.confidence = confidence
 
 
 class Connection(Serializable):

@@ -14,6 +14,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from agent_specializer.errors import SpecializerError, StoreError
 from agent_specializer.langchain.chat_model import ChatSpecialized
+from agent_specializer.langchain.connection import Unsure
 from agent_specializer.langchain.tools import read_bound
 from agent_specializer.messages import Call, Usage
 from agent_specializer.specs import Toolset
@@ -36,7 +37,7 @@ class SpecializedMiddleware(AgentMiddleware[Any, Any, Any]):
     System prompt and tool definitions are taken out of the request: they make the adapter. The agent's own model, or
     `fallback`, gets the unchanged request where the specialised one
 
-    - is less confident of its first choice than `threshold`,
+    - is less confident of its first choice than `threshold`: then it stops there, and nothing of its reply is streamed,
     - cannot be specialised to the tools (a schema that cannot be enforced, tools on the provider's side), or
     - fails (no valid call within its budget, a damaged store ...).
 
@@ -72,13 +73,13 @@ class SpecializedMiddleware(AgentMiddleware[Any, Any, Any]):
         """The specialised model's answer, or the fallback's."""
         other = self._other(request)
         try:
-            response = handler(self.specialized(request))
+            response = handler(self._asked(request, other))
         except SpecializerError as error:
             if other is None:
                 raise
-            decision = Decision("fallback", f"{type(error).__name__}: {error.message}")
+            decision = _failed(error)
         else:
-            decision = self._judge(response, other)
+            decision = self._judge(response)
         if decision.by == "fallback" and other is not None:
             response = handler(other)
             self._keep(request, response, decision)
@@ -92,13 +93,13 @@ class SpecializedMiddleware(AgentMiddleware[Any, Any, Any]):
         """As `wrap_model_call`; neither the model nor the store blocks the event loop."""
         other = self._other(request)
         try:
-            response = await handler(await asyncio.to_thread(self.specialized, request))
+            response = await handler(await asyncio.to_thread(self._asked, request, other))
         except SpecializerError as error:
             if other is None:
                 raise
-            decision = Decision("fallback", f"{type(error).__name__}: {error.message}")
+            decision = _failed(error)
         else:
-            decision = self._judge(response, other)
+            decision = self._judge(response)
         if decision.by == "fallback" and other is not None:
             response = await handler(other)
             await asyncio.to_thread(self._keep, request, response, decision)
@@ -139,13 +140,21 @@ class SpecializedMiddleware(AgentMiddleware[Any, Any, Any]):
             return request.override(model=self.fallback)
         return None if isinstance(request.model, ChatSpecialized) else request
 
-    def _judge(self, response: ModelResponse[Any], other: ModelRequest[Any] | None) -> Decision:
+    def _asked(self, request: ModelRequest[Any], other: ModelRequest[Any] | None) -> ModelRequest[Any]:
+        """The request to the specialised model, which stops where it is unsure and there is another to ask."""
+        asked = self.specialized(request)
+        if other is None:
+            return asked
+        return asked.override(model=asked.model.model_copy(update={"min_confidence": self.threshold}))
+
+    def _judge(self, response: ModelResponse[Any]) -> Decision:
+        """What is said of an answer that stands."""
         message = _answer(response)
         confidence = message.response_metadata.get("confidence") if message else None
         if confidence is None or confidence >= self.threshold:
             return Decision("specialized", confidence=confidence)
-        reason = f"confidence {confidence:.3f} is under {self.threshold:g}"
-        return Decision("fallback" if other else "specialized", reason, confidence)
+        reason = f"confidence {confidence:.3f} is under {self.threshold:g}, but there is no other model"
+        return Decision("specialized", reason, confidence)
 
     def _marked(self, response: ModelResponse[Any], decision: Decision) -> ModelResponse[Any]:
         message = _answer(response)
@@ -185,6 +194,13 @@ class SpecializedMiddleware(AgentMiddleware[Any, Any, Any]):
             )
         except StoreError as error:  # the answer is there; a full disk must not cost it
             logger.warning("the fallback was not kept: %s", error.message)
+
+
+def _failed(error: SpecializerError) -> Decision:
+    """Why the other model has to answer."""
+    if isinstance(error, Unsure):
+        return Decision("fallback", error.message, error.confidence)
+    return Decision("fallback", f"{type(error).__name__}: {error.message}")
 
 
 def _answer(response: ModelResponse[Any]) -> AIMessage | None:

@@ -15,7 +15,7 @@ from langchain_core.tools import tool
 from pydantic import BaseModel
 
 from agent_specializer.errors import ConfigError, DecodeError, NotFound, SpecError, StoreError
-from agent_specializer.langchain import ChatSpecialized, SpecializedLLM
+from agent_specializer.langchain import ChatSpecialized, SpecializedLLM, Unsure
 
 
 @tool
@@ -302,6 +302,24 @@ def test_limits_of_a_reply(bare):
     )
     with pytest.raises(DecodeError):
         bare.invoke("hello", timeout=1e-6)
+
+
+def test_too_little_confidence_is_an_error_before_anything_is_written(bare):
+    bound = bare.model_copy(update={"min_confidence": 1.0}).bind_tools([set_light, get_time])
+    pieces = []
+    with pytest.raises(Unsure) as told:
+        pieces += [chunk for chunk in bound.stream("dim") if chunk.content or chunk.tool_call_chunks]
+    assert pieces == []
+    with pytest.raises(Unsure, match="under 1"):
+        bound.invoke("dim")
+    sure = bare.model_copy(update={"min_confidence": told.value.confidence / 2})
+    plain = bare.bind_tools([set_light, get_time]).invoke("dim")
+    kept = sure.bind_tools([set_light, get_time]).invoke("dim")
+    assert kept.response_metadata["confidence"] == pytest.approx(told.value.confidence, rel=1e-3)
+    assert (kept.content, [c["args"] for c in kept.tool_calls]) == (
+        plain.content,
+        [c["args"] for c in plain.tool_calls],
+    )
 
 
 def test_a_busy_store_is_tried_again(model, monkeypatch):

@@ -93,6 +93,27 @@ def test_too_little_confidence_falls_back_with_the_unchanged_request(model, othe
     assert "under 1" in run.reason
 
 
+def test_a_rejected_reply_is_neither_written_nor_streamed(model, other, specializer):
+    """The confidence is known with the first choice: the model stops there."""
+    streamed = [
+        chunk.text
+        for chunk, _ in _agent(other, SpecializedMiddleware(model=model, threshold=1.0)).stream(
+            ASK, stream_mode="messages"
+        )
+    ]
+    assert "".join(streamed) == "from the other"
+    assert [run.mode for run in specializer.registry.runs()] == ["fallback"]
+
+
+def test_a_low_confidence_stands_where_there_is_no_other_model(model):
+    last = _last(
+        _agent(model, SpecializedMiddleware(model=model, threshold=1.0)).invoke(ASK, {"recursion_limit": 50})
+    )
+    said = last.response_metadata["specialized"]
+    assert said["decision"] == "specialized"
+    assert "no other model" in said["reason"]
+
+
 async def test_asyncio_falls_back_the_same_way(model, other):
     middleware = SpecializedMiddleware(model=model, threshold=1.0)
     last = _last(await _agent(other, middleware).ainvoke(ASK))
