@@ -315,6 +315,6 @@ def test_quickstart_says_each_step_and_how_many_were_compared(run, monkeypatch):
     said = " ".join(out.split())
     assert "13 of them were not asked with the tools in the prompt" in said
     assert "times fewer tokens sent" in said
-    assert out.count("  specialised") == 14
-    assert out.count("  prompted ") == 1
+    assert out.count("\n  specialised") == 14
+    assert out.count("\n  prompted ") == 1
     assert max(map(len, out.splitlines())) <= 80
