@@ -25,7 +25,7 @@ pages = [
 # carries white text cannot be read on the dark ground; and links that show when they have the focus.
 STYLE = """<style>
 [data-testid=stMainBlockContainer] {padding-top: 4.5rem}
-[data-testid=stButtonGroup] button, [data-testid=stTab] {color: inherit !important}
+[data-testid=stButtonGroup] button, [data-testid=stTab], [data-testid=stSliderThumbValue] {color: inherit !important}
 a:focus-visible {outline: 2px solid currentColor !important; outline-offset: 1px}
 </style>"""
 st.html(STYLE)
