@@ -42,6 +42,10 @@ class _Value(BaseModel):
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 
 
+RESERVED = frozenset({"none", "auto", "any"})
+"""What `tool_choice` and the edge's own text say instead of a tool's name."""
+
+
 class ToolSpec(_Value):
     """A tool: its name, what it does, and the JSON Schema (draft 2020-12) of its arguments, an object."""
 
@@ -50,6 +54,13 @@ class ToolSpec(_Value):
     parameters: dict[str, Any] = Field(default_factory=lambda: dict(NO_PARAMETERS))
 
     _check_name = field_validator("name")(_name)
+
+    @field_validator("name")
+    @classmethod
+    def _not_reserved(cls, value: str) -> str:
+        if value in RESERVED:
+            raise ValueError(f"{value!r} cannot name a tool: it means a choice of its own; rename the tool")
+        return value
 
     @field_validator("parameters", mode="before")
     @classmethod

@@ -185,3 +185,9 @@ def test_a_tool_is_found_by_name() -> None:
     assert toolset.tool("set_light") == ToolSpec(**LIGHT)
     with pytest.raises(KeyError):
         toolset.tool("none")
+
+
+@pytest.mark.parametrize("name", ["none", "auto", "any"])
+def test_a_tool_cannot_be_called_like_a_choice(name: str) -> None:
+    with pytest.raises(ValidationError, match="rename the tool"):
+        ToolSpec(name=name)
