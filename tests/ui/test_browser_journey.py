@@ -72,6 +72,7 @@ def journey(page: Page, folder: Path, *, shots: bool) -> None:
 
     go(page, "Adapter cache")
     sees(page, "Outdated")
+    assert content(page).get_by_text("is saved").count() == 0, "a note does not come along to another page"
     picture("adapters")
     press(page, "home", "changed since its version 1")
     press(page, "Regenerate", "has a fresh adapter")
@@ -239,10 +240,10 @@ def around(page: Page, element) -> bytes:  # type: ignore[no-untyped-def]
     page.wait_for_timeout(250)  # colours fade in
     box = element.bounding_box()
     clip = {
-        "x": max(0, box["x"] - 5),
-        "y": max(0, box["y"] - 5),
-        "width": box["width"] + 10,
-        "height": box["height"] + 10,
+        "x": max(0, box["x"] - 24),
+        "y": max(0, box["y"] - 24),
+        "width": box["width"] + 48,
+        "height": box["height"] + 48,
     }
     return page.screenshot(clip=clip, caret="hide")
 
