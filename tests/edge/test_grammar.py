@@ -109,8 +109,8 @@ def test_properties_beyond_the_schema_only_where_it_asks_for_them(grammars: Gram
     assert not accepts(grammar, '{"o": {}, "p": 1}')
     assert accepts(grammars.of(tool({"o": inner}, additionalProperties=True)), '{"o": {}, "p": 1}')
     assert accepts(grammars.of(tool({"o": {"type": "object"}})), '{"o": {"free": 1}}')
-    assert not accepts(grammars.of(ToolSpec(name="none")), '{"a": 1}')
-    assert accepts(grammars.of(ToolSpec(name="none")), "{}")
+    assert not accepts(grammars.of(ToolSpec(name="bare")), '{"a": 1}')
+    assert accepts(grammars.of(ToolSpec(name="bare")), "{}")
 
 
 @pytest.mark.parametrize(
