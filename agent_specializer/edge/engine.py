@@ -197,7 +197,7 @@ class EdgeEngine:
         with self._lock, torch.inference_mode():
             self._pool()
             assert self.merged is not None
-            return self.merged.activate(_key(adapter), adapter.gates)
+            return self.merged.activate(weights_key(adapter), adapter.gates)
 
     @contextmanager
     def exclusive(self) -> Iterator[nn.Module]:
@@ -303,7 +303,7 @@ class EdgeEngine:
         else:
             self._pool()
             assert self.merged is not None
-            self.merged.activate(_key(adapter), adapter.gates)
+            self.merged.activate(weights_key(adapter), adapter.gates)
         try:
             yield
         finally:
@@ -328,7 +328,7 @@ class EdgeEngine:
         weights: Weights | None,
     ) -> list[Tensor]:
         """The priors of each request, those that are not known in one pass."""
-        keys = [(r.toolset.fingerprint, _key(r.adapter), r.tools_in_prompt) for r in requests]
+        keys = [(r.toolset.fingerprint, weights_key(r.adapter), r.tools_in_prompt) for r in requests]
         known: dict[Hashable, Tensor] = {}
         unknown: dict[Hashable, int] = {}
         for index, (request, key) in enumerate(zip(requests, keys, strict=True)):
@@ -450,14 +450,14 @@ class EdgeEngine:
 
     def _prefix(self, request: Request, prompt: _Prompt) -> tuple[list[int], KeysValues | None]:
         """What is kept of the tool prompt that `prompt` begins with."""
-        kept = self._prefixes.get((request.toolset.fingerprint, _key(request.adapter)))
+        kept = self._prefixes.get((request.toolset.fingerprint, weights_key(request.adapter)))
         if not (kept and request.options.keep_prefix and request.tools_in_prompt):
             return [], None
         ids, keys_values = kept
         return (ids, keys_values) if prompt.ids[: len(ids)] == ids else ([], None)
 
     def _keep_prefix(self, request: Request, prompt: _Prompt, lanes: Lanes) -> None:
-        key = (request.toolset.fingerprint, _key(request.adapter))
+        key = (request.toolset.fingerprint, weights_key(request.adapter))
         if self._prefixes.get(key) is None:
             # One token less than the description: its last one may have merged with the conversation's first.
             count = prompt.tool_tokens
@@ -493,7 +493,7 @@ def _turns(messages: Sequence[Message]) -> list[list[Message]]:
     return turns
 
 
-def _key(adapter: Adapter | None) -> str:
+def weights_key(adapter: Adapter | None) -> str:
     """Identity of an adapter's weights; empty for the base."""
     return "" if adapter is None else hashlib.sha256(adapter.gates.float().numpy().tobytes()).hexdigest()
 

@@ -50,14 +50,14 @@ def merged_bytes(specializer: Specializer, row: AdapterRow | None = None) -> int
         return merged.nbytes
     if not merged.nbytes or row.generator_fp != runtime.generator.fingerprint:
         return 0
-    from agent_specializer.edge.engine import _key  # what the engine calls an adapter's weights
+    from agent_specializer.edge.engine import weights_key
     from agent_specializer.loragen.adapter import Adapter
 
     try:
         adapter = Adapter.from_bytes(specializer.registry.adapter_blob(row.id))
     except (AdapterError, NotFound):
         return 0  # damaged or evicted: it is not what is resident
-    return merged.adapter_bytes if _key(adapter) in merged else 0
+    return merged.adapter_bytes if weights_key(adapter) in merged else 0
 
 
 def saved_per_call(registry: Registry, agent: str, row: AdapterRow) -> Saved:
