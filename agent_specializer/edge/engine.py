@@ -62,8 +62,10 @@ class Request:
 
 @dataclass(frozen=True)
 class _Prompt:
+    """`text`: the conversation; `ids`: its tokens, behind those of the tools in prompted mode."""
+
+    text: str
     ids: list[int]
-    turn: tuple[int, int]
     tool_tokens: int
     saved_tokens: int
 
@@ -378,7 +380,7 @@ class EdgeEngine:
         )
         return Job(
             prompt=prompt.ids,
-            turn=None if keys is None else prompt.turn,
+            turn=None if keys is None else newest_turn(self.tokenizer, prompt.text, len(prompt.ids)),
             toolset=request.toolset,
             scorer=scorer,
             grammars=self.grammars,
@@ -423,7 +425,7 @@ class EdgeEngine:
             text = render([message for turn in turns for message in turn])
             ids = self._ids(request, text)
             if len(ids) <= room:
-                return _Prompt(ids, newest_turn(self.tokenizer, text, len(ids)), tools, saved)
+                return _Prompt(text, ids, tools, saved)
             if len(turns) <= 1:
                 raise DecodeError(
                     f"the newest turn has {len(ids)} tokens, this model reads at most {room} beside its reply",
