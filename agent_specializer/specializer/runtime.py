@@ -93,11 +93,14 @@ class Runtime:
                     self._generator = load_checkpoint(
                         checkpoint, cloud=models.cloud, edge=models.edge, tokenizer=models.cloud_tokenizer
                     )
-                self._engine = EdgeEngine(
+                engine = EdgeEngine(
                     models.edge,
                     models.edge_tokenizer,
                     pool=self._generator.pool if self._generator else None,
                     head=self._generator.head if self._generator else None,
                     merged_budget_bytes=self.settings.merged_budget_bytes,
                 )
+                self.progress("reading the vocabulary", None)
+                engine.grammars.vocabulary  # noqa: B018  # seconds, which the first request would wait for
+                self._engine = engine
             return self._engine
