@@ -296,7 +296,7 @@ class Trainer:
         return self.out
 
     def finish(self) -> None:
-        """The second stage: tool keys fitted on cached states, then the scalars and the confidence (`training.keys`)."""
+        """The second stage: tool keys fitted on cached features, then the scalars and the confidence (`training.keys`)."""
         options, seed = self.options, self.options.seed
         row: dict[str, Any] = {"step": self.step, "stage": "keys"}
         if self.generator.config.routed and self.generator.config.key_dim:

@@ -178,6 +178,52 @@ def test_a_row_scores_each_branch_as_if_it_stood_alone(make_tiny_gemma, tiny_tok
     assert int((batch.targets != IGNORE).sum()) == len(rows[0].reply)
 
 
+def test_training_and_the_engine_make_the_same_query_of_a_request(make_tiny_gemma, tiny_tokenizer):
+    """Of the newest turn alone, with an earlier one in front of it and the tools' names behind it."""
+    from agent_specializer.edge.engine import EdgeEngine
+    from agent_specializer.loragen import Adapter, ExpertPool, shape_of
+    from agent_specializer.loragen.toolkeys import ChoiceHead
+    from agent_specializer.training.objective import score
+
+    model = make_tiny_gemma()
+    toolset = Toolset(tools=tuple(ToolSpec(name=name, description="d") for name in ("a", "light", "lights")))
+    tree = NameTree.of(tiny_tokenizer, toolset.names)
+    earlier = (
+        Message(role="user", content="a User: b"),
+        Message(role="assistant", calls=(Call(name="light"),)),
+        Message(role="tool", name="light", content="ok"),
+        Message(role="assistant", content="Done."),
+    )
+    head = ChoiceHead(64, 8, width=8).eval()
+    seen: list[torch.Tensor] = []
+    head.query.register_forward_hook(lambda _, inputs, out: seen.append(inputs[0].detach()[0]))
+    keys = torch.nn.functional.normalize(torch.randn(4, 8), dim=-1)
+    for before in ((), earlier):
+        seen.clear()
+        messages = (*before, Message(role="user", content="dim the lights"))
+        example = Example("x", messages, (Call(name="lights"),))
+        row = next(
+            row
+            for seed in range(50)
+            if not (row := example_row(tiny_tokenizer, example, toolset, tree, random.Random(seed))).called
+        )
+        with torch.no_grad():
+            score(model, head, collate([row, empty_row(tiny_tokenizer)], tree, 0), keys)
+        trained = seen.copy()
+        seen.clear()
+        pool = ExpertPool(shape_of(model), experts=2, rank=1, alpha=1.0, dropout=0.0)
+        gates = torch.zeros(pool.layers, pool.experts)
+        adapter = Adapter(
+            gates=gates, names=toolset.names, keys=keys, toolset=toolset.fingerprint, generator="g"
+        )
+        EdgeEngine(model, tiny_tokenizer, pool=pool, head=head).reply(messages, toolset, adapter=adapter)
+        assert torch.allclose(trained[0], seen[0], atol=1e-4)  # the engine's first choice; others may follow
+        said = tiny_tokenizer.decode(row.prefix[row.turn[0] : row.turn[1]])
+        assert "dim the lights" in said
+        assert "Done" not in said
+        assert "Call" not in said
+
+
 def test_training_moves_the_generator_and_nothing_else(trainer):
     run = trainer()
     frozen = {name: p.clone() for name, p in run.edge.named_parameters()}
