@@ -190,6 +190,9 @@ class AdapterCache:
             and adapter.priors is not None
             and tuple(adapter.priors.shape) == (choices,)
             and bool(adapter.priors.isfinite().all() and adapter.keys.isfinite().all())
+            and len(adapter.needs.vectors) == len(adapter.needs.of)
+            and {tool for tool, _ in adapter.needs.of} <= set(adapter.names)
+            and bool(adapter.needs.vectors.isfinite().all())
             # NaN fails the comparison, too.
             and bool(((adapter.gates.sum(-1) - 1).abs() < 1e-2).all() and (adapter.gates >= 0).all())
         )
@@ -216,8 +219,8 @@ class AdapterCache:
             steps.done("forward", time.perf_counter() - began - sum(route))
             steps.done("route", sum(route))
             with steps.timed("tools"):
-                keys = generator.tool_keys(toolset)
-            adapter = generator.assemble(toolset, gates, keys)
+                keys, needs = generator.tool_keys(toolset), generator.needs(toolset)
+            adapter = generator.assemble(toolset, gates, keys, needs)
         with steps.timed("merge"):
             self.edge.merge(adapter)
         with steps.timed("priors"):

@@ -23,6 +23,9 @@ def train(
         typer.Option(help="The generator, or a baseline: one LoRA for all toolsets."),
     ] = "generator",
     exclude: Annotated[str, typer.Option(help="Names of files to leave out, with commas.")] = "",
+    start: Annotated[
+        Path | None, typer.Option(help="Begin with the experts of the checkpoint in this folder.")
+    ] = None,
     hours: Annotated[float | None, typer.Option(help="Save and stop after so long, to be resumed.")] = None,
 ) -> None:
     """Train a generator checkpoint, or a baseline on the same data. Each step is a JSON line on stdout."""
@@ -49,6 +52,7 @@ def train(
             resume=resume,
             options=options,
             exclude=tuple(name.strip() for name in exclude.split(",") if name.strip()),
+            start=start,
             stop_after=None if hours is None else hours * 3600,
             progress=progress,
             log=lambda row: print(json.dumps(row), file=lines, flush=True),

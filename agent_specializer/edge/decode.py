@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,7 @@ class Scorer:
     Attributes:
         priors: (tools + 1,) float32; None while they are being measured.
         keys: (tools + 1, key_dim) in the order of the toolset's tools, or (0, 0).
+        needs: (needs, need_dim) and the tool that each is of, (needs,).
         head: None scores by the calibrated log-probability alone.
     """
 
@@ -44,6 +45,7 @@ class Scorer:
     model: nn.Module
     priors: Tensor | None = None
     keys: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    needs: tuple[Tensor, Tensor] | None = None
     head: ChoiceHead | None = None
 
     def log_probabilities(self, states: Tensor) -> Tensor:
@@ -57,21 +59,28 @@ class Scorer:
         subset = torch.cat([torch.arange(common), rare]).to(states.device)
         return self.tree.log_probabilities(scored, subset)
 
-    def scores(self, states: Tensor, averaged: Tensor | None = None, *, called: bool = False) -> Tensor:
+    def scores(self, seen: Seen, *, called: bool = False) -> Tensor:
         """(choices,) float32 in nats, on the CPU.
 
         Args:
-            states: (1 + tree tokens, hidden). averaged: (depths, hidden) over the turn, where there are keys.
+            seen: what the model made of the request and the tree; `averaged` and `words` where there are keys.
             called: this turn has made a call already.
         """
         assert self.priors is not None
-        calibrated = self.log_probabilities(states) - self.priors.to(states.device)
+        calibrated = self.log_probabilities(seen.states) - self.priors.to(seen.states.device)
         if self.head is None:
             return calibrated.cpu()
         head = self.head
         device = head.log_alpha.device
-        request = None if averaged is None else join(states[0], averaged)[None].to(device)
-        scored = head(calibrated[None].to(device), request, self.keys.to(device), called)
+        request = None
+        if seen.averaged is not None:
+            request = join(seen.states[0], seen.averaged)[None].to(device)
+        complete = None
+        if self.needs is not None and seen.words is not None:
+            words, (needs, of) = seen.words[None, 1:].to(device), self.needs  # without the start token
+            inside = torch.ones(words.shape[:2], dtype=torch.bool, device=device)
+            complete = head.complete(words, inside, needs.to(device), of, tools=self.tree.choices - 1)
+        scored = head(calibrated[None].to(device), request, self.keys.to(device), called, complete)
         return scored[0].float().cpu()
 
     @property
@@ -130,14 +139,16 @@ def decode_reply(job: Job) -> Generator[Feed, Seen, Outcome]:
     closed: set[str | None] = set()
     if wish not in ("auto", "any"):
         closed |= set(job.toolset.names) - {wish}
-    turn, averaged = job.turn, None
+    turn = job.turn
+    read: Seen | None = None
     while True:
         barred = closed | ({None} if wish != "auto" and not outcome.calls else set())
         seen = yield tail.feed(tree=job.scorer.tree, turn=turn)
-        if turn is not None:
-            # What the user wants is read once: later calls of the turn are told by the last state.
-            turn, averaged = None, seen.averaged
-        scores = job.scorer.scores(seen.states, averaged, called=bool(outcome.calls))
+        if turn is None and read is not None:
+            seen = replace(seen, averaged=read.averaged, words=read.words)
+        # What the user wants is read once: later calls of the turn are told by the last state.
+        turn, read = None, seen
+        scores = job.scorer.scores(seen, called=bool(outcome.calls))
         ranking = _ranking(scores, job.scorer.temperature, names, barred)
         if not outcome.calls:
             outcome.choices, outcome.confidence = ranking, ranking[0].probability

@@ -374,6 +374,7 @@ class EdgeEngine:
             self.model,
             priors=priors,
             keys=torch.empty(0, 0) if keys is None else keys,
+            needs=None if keys is None else _needs(request),
             head=self.head
             if request.adapter
             else None,  # it was trained for adapters, not for the bare model
@@ -498,6 +499,14 @@ def _turns(messages: Sequence[Message]) -> list[list[Message]]:
 def weights_key(adapter: Adapter | None) -> str:
     """Identity of an adapter's weights; empty for the base."""
     return "" if adapter is None else hashlib.sha256(adapter.gates.float().numpy().tobytes()).hexdigest()
+
+
+def _needs(request: Request) -> tuple[Tensor, Tensor] | None:
+    """The adapter's needs, and the tool of the toolset that each is of."""
+    adapter, names = request.adapter, request.toolset.names
+    if adapter is None or not adapter.needs.of:
+        return None
+    return adapter.needs.vectors, torch.tensor([names.index(tool) for tool, _ in adapter.needs.of])
 
 
 def _of_adapter(request: Request, part: str) -> Tensor | None:

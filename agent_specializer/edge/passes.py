@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from transformers import DynamicCache
 
 from agent_specializer.edge.attention import PAD, segment_masks
 from agent_specializer.edge.choose import NameTree
-from agent_specializer.loragen.features import averages
+from agent_specializer.loragen.features import averages, words_of
 from agent_specializer.loragen.models import cached, decoder, logits
 
 KeysValues = list[tuple[Tensor, Tensor]]
@@ -33,7 +33,7 @@ class Feed:
         forget: how many of the tokens added last are taken back before.
         tree: names to score behind the tokens; they leave no trace in the cache.
         rows: ids of the tokens whose logits behind the last token are wanted; "all", or None for none.
-        turn: first of `tokens`, and the one behind the last, whose states are to be averaged.
+        turn: first of `tokens`, and the one behind the last, whose states are to be averaged; all up to its end are words.
     """
 
     tokens: list[int]
@@ -51,11 +51,13 @@ class Seen:
         states: (1 + tree tokens, hidden) behind its last token and in its tree.
         logits: (rows,), where asked for.
         averaged: (depths, hidden) float32 over its turn, where asked for (`loragen.features`).
+        words: (tokens, hidden) float32, one vector for each of its tokens up to the end of its turn, where asked for.
     """
 
     states: Tensor
     logits: Tensor | None
     averaged: Tensor | None = None
+    words: Tensor | None = None
 
 
 class Lanes:
@@ -195,14 +197,17 @@ class Lanes:
         if whole:
             scored = logits(self.model, torch.stack([states[row][0] for row in whole]))
             all_logits = dict(zip(whole, scored, strict=True))
-        averaged: Tensor | None = None
+        averaged, words = None, None
         if deep:
             averaged = averages(deep, torch.tensor([feed.turn or (0, 1) for feed in feeds]))
+            words = words_of(deep)
         seen = {}
         for row, (lane, feed) in enumerate(zip(self._lanes, feeds, strict=True)):
             found = all_logits.get(row)
             if isinstance(feed.rows, Tensor):
                 found = logits(self.model, states[row][0], feed.rows.to(self._device))
-            wanted = averaged is not None and feed.turn is not None
-            seen[lane] = Seen(states[row], found, averaged[row] if wanted else None)  # type: ignore[index]
+            seen[lane] = Seen(states[row], found)
+            if averaged is not None and words is not None and feed.turn is not None:
+                said = words[row, : feed.turn[1]]
+                seen[lane] = replace(seen[lane], averaged=averaged[row], words=said)
         return seen

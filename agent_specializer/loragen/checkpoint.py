@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ EXACT = (
     "log_t",
     "words_bias",
     "stop_bias",
+    "need_t",
+    "need_bias",
+    "ask",
     "bn_weight",
     "bn_bias",
 )
@@ -116,6 +119,28 @@ def load_checkpoint(
         ) from error
     generator.to(next(cloud.parameters()).device).eval()
     return generator
+
+
+def load_parts(generator: Generator, folder: Path, parts: Sequence[str]) -> None:
+    """Put the `parts` (``pool``, ``router`` ...) of the checkpoint in `folder` into `generator`, to train on from there.
+
+    Raises:
+        CheckpointError: nothing there, or they have another shape.
+    """
+    read_config(folder)
+    path = folder / WEIGHTS
+    own = {name: tensor for name, tensor in generator.state_dict().items() if name.split(".")[0] in parts}
+    try:
+        found = {name: tensor.float() for name, tensor in load_file(path).items() if name in own}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}", hint="restore or retrain it") from error
+    wrong = sorted(name for name in own if name not in found or found[name].shape != own[name].shape)
+    if wrong:
+        raise CheckpointError(
+            f"{path} lacks {', '.join(map(repr, wrong[:3]))} or has it in another shape",
+            hint="start from a checkpoint of the same models, experts and rank, or from nothing",
+        )
+    generator.load_state_dict(found, strict=False)
 
 
 def _check_names(path: Path, found: Collection[str], expected: Collection[str]) -> None:

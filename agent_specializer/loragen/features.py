@@ -27,6 +27,17 @@ def feature_size(hidden: int) -> int:
     return 4 * hidden
 
 
+def span_size(hidden: int) -> int:
+    """Width of the averages over a span, one behind the other."""
+    return 3 * hidden
+
+
+def words_of(hidden_states: Sequence[Tensor]) -> Tensor:
+    """What a model makes of each token, (..., tokens, hidden) in float32, of length 1: its state at the second depth."""
+    chosen = depths(len(hidden_states) - 1)[MAIN]
+    return nn.functional.normalize(hidden_states[chosen].float(), dim=-1)
+
+
 def averages(hidden_states: Sequence[Tensor], spans: Tensor) -> Tensor:
     """States averaged over a span of tokens, (rows, 3, hidden) in float32.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from agent_specializer.describe import describe_toolset
-from agent_specializer.loragen.adapter import Adapter
+from agent_specializer.loragen.adapter import Adapter, Needs
 from agent_specializer.loragen.cloud import CloudReader, tokenize
 from agent_specializer.loragen.experts import ExpertPool
 from agent_specializer.loragen.features import feature_size
 from agent_specializer.loragen.models import ModelShape
 from agent_specializer.loragen.router import Router
-from agent_specializer.loragen.toolkeys import ChoiceHead, ToolKeys, tool_features
+from agent_specializer.loragen.toolkeys import ChoiceHead, ToolKeys, ToolReading, read_tools, required
 from agent_specializer.specs import Toolset, ToolSpec, canonical_json
 
 
@@ -37,6 +37,8 @@ class GeneratorConfig:
     cloud_lora_rank: int = 8
     key_dim: int = 256
     key_width: int = 256
+    need_dim: int = 64
+    """Width of the vectors that stand for required parameters; 0: none."""
     routed: bool = True
     tools_in_prompt: bool = False
     """Whether the edge reads the tool definitions: only in the `prompted_lora` baseline."""
@@ -63,11 +65,11 @@ class Generator(nn.Module):
         self.config = config
         # In a list, so that the frozen model is not a submodule: not trained, not saved, not moved.
         self._cloud, self.tokenizer = [cloud], tokenizer
-        key_dim = config.key_dim if config.routed else 0
+        key_dim, need_dim = (config.key_dim, config.need_dim) if config.routed else (0, 0)
         self.pool = ExpertPool(
             config.edge, experts=config.experts, rank=config.rank, alpha=config.alpha, dropout=config.dropout
         )
-        self.head = ChoiceHead(feature_size(config.edge.hidden), key_dim, width=config.key_width)
+        self.head = ChoiceHead(config.edge.hidden, key_dim, need_dim, width=config.key_width)
         if config.routed:
             self.reader = CloudReader(
                 config.cloud, cloud, meta_tokens=config.edge.layers, lora_rank=config.cloud_lora_rank
@@ -80,8 +82,10 @@ class Generator(nn.Module):
                 top_k=config.top_k,
             )
         if key_dim:
-            self.keys = ToolKeys(feature_size(config.cloud.hidden), width=config.key_width, key_dim=key_dim)
-        self._features: dict[str, Tensor] = {}
+            self.keys = ToolKeys(
+                config.cloud.hidden, width=config.key_width, key_dim=key_dim, need_dim=need_dim
+            )
+        self._readings: dict[str, ToolReading] = {}
         self._fingerprint: str | None = None
 
     def restart_keys(self, seed: int) -> None:
@@ -89,10 +93,9 @@ class Generator(nn.Module):
         config = self.config
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            size = feature_size(config.cloud.hidden)
-            keys = ToolKeys(size, width=config.key_width, key_dim=config.key_dim)
-            size = feature_size(config.edge.hidden)
-            head = ChoiceHead(size, config.key_dim, width=config.key_width)
+            sizes = {"width": config.key_width, "key_dim": config.key_dim, "need_dim": config.need_dim}
+            keys = ToolKeys(config.cloud.hidden, **sizes)
+            head = ChoiceHead(config.edge.hidden, **sizes)
         self.keys.load_state_dict(keys.state_dict())
         self.head.load_state_dict(head.state_dict())
 
@@ -124,17 +127,27 @@ class Generator(nn.Module):
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
-    def features(self, tools: Sequence[ToolSpec], *, batch: int = 1) -> Tensor:
-        """Cloud features of `tools`, (tools, features), computed once per tool and kept; `batch` as in `tool_features`."""
-        missing = [tool for tool in tools if tool.fingerprint not in self._features]
-        found = tool_features(self.cloud, self.tokenizer, missing, batch=batch)
-        for tool, row in zip(missing, found, strict=True):
-            self._features[tool.fingerprint] = row
+    def readings(self, tools: Sequence[ToolSpec], *, batch: int = 1) -> list[ToolReading]:
+        """What the cloud makes of each of `tools`, read once per tool and kept; `batch` as in `read_tools`."""
+        missing = [tool for tool in tools if tool.fingerprint not in self._readings]
+        found = read_tools(self.cloud, self.tokenizer, missing, batch=batch)
+        self._readings |= {tool.fingerprint: one for tool, one in zip(missing, found, strict=True)}
+        return [self._readings[tool.fingerprint] for tool in tools]
+
+    @property
+    def remembered(self) -> Mapping[str, ToolReading]:
+        """All readings so far, by the fingerprints of their tools."""
+        return self._readings
+
+    def remember(self, readings: Mapping[str, ToolReading]) -> None:
+        """Take readings that were kept elsewhere."""
+        self._readings |= readings
+
+    def features(self, tools: Sequence[ToolSpec]) -> Tensor:
+        """Cloud features of `tools`, (tools, features); one row of zeros where there are none."""
         if not tools:
-            return torch.zeros(
-                1, feature_size(self.config.cloud.hidden)
-            )  # no tools: only the key for words is used
-        return torch.stack([self._features[tool.fingerprint] for tool in tools])
+            return torch.zeros(1, feature_size(self.config.cloud.hidden))  # only the key for words is used
+        return torch.stack([reading.tool for reading in self.readings(tools)])
 
     @torch.no_grad()
     def gates(self, toolset: Toolset) -> tuple[Tensor, int]:
@@ -157,19 +170,37 @@ class Generator(nn.Module):
         keys: Tensor = self.keys(self.features(toolset.tools).to(device)).cpu()
         return keys[-1:] if not toolset.tools else keys
 
+    @torch.no_grad()
+    def needs(self, toolset: Toolset) -> Needs:
+        """A vector for each required parameter of the toolset's tools that only the user can give."""
+        if not self.config.routed or not self.config.key_dim or not self.config.need_dim:
+            return Needs()
+        found = [
+            ((tool.name, name), reading.parameters[name])
+            for tool, reading in zip(toolset.tools, self.readings(toolset.tools), strict=True)
+            for name in required(tool)
+            if name in reading.parameters
+        ]
+        if not found:
+            return Needs()
+        of, features = zip(*found, strict=True)
+        device = self.keys.words.weight.device
+        return Needs(self.keys.need(torch.stack(features).to(device)).float().cpu(), of)
+
     def generate(self, toolset: Toolset) -> Adapter:
         """The adapter of `toolset`, without priors. Puts the generator into eval mode: deterministic."""
         if self.training:
             self.eval()
         gates, _ = self.gates(toolset)
-        return self.assemble(toolset, gates, self.tool_keys(toolset))
+        return self.assemble(toolset, gates, self.tool_keys(toolset), self.needs(toolset))
 
-    def assemble(self, toolset: Toolset, gates: Tensor, keys: Tensor) -> Adapter:
+    def assemble(self, toolset: Toolset, gates: Tensor, keys: Tensor, needs: Needs) -> Adapter:
         """The adapter made of parts that were computed one by one."""
         return Adapter(
             gates=gates.float(),
             names=toolset.names,
             keys=keys.float(),
+            needs=needs,
             toolset=toolset.fingerprint,
             generator=self.fingerprint,
         )

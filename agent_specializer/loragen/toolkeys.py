@@ -9,49 +9,80 @@ the request make a query, and ``t * cos(query, key)`` is added to the name's cal
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from agent_specializer.loragen.features import Projection, averages, join
+from agent_specializer.loragen.features import Projection, averages, feature_size, join, span_size
 from agent_specializer.loragen.models import decoder
 from agent_specializer.specs import ToolSpec
 
-MAX_TOKENS = 112
+MAX_TOKENS = 192
 """Tokens of a tool's key text that are read; the rest is cut before the closing cue."""
 CUE = '\nA user who needs this tool says: "'
 """Makes the last state a prediction of the request, the thing that a key is compared with."""
 
 
-def key_text(tool: ToolSpec) -> str:
-    """What the key is made from: description, and the parameters' names and descriptions.
+@dataclass(frozen=True)
+class ToolReading:
+    """What the frozen cloud LM makes of one tool, in one pass.
+
+    Attributes:
+        tool: (feature_size,) float32, of the whole text.
+        parameters: name to (averages over its own words,) float32, of those that stand among the tokens that are read.
+    """
+
+    tool: Tensor
+    parameters: dict[str, Tensor]
+
+
+def key_text(tool: ToolSpec) -> tuple[str, dict[str, tuple[int, int]]]:
+    """What a key is made from: description, and the parameters' names and descriptions; and where each parameter stands.
 
     Not the name: the edge scores it itself, so a key adds most by saying what the name does not, and works as well
-    where names say nothing. Only a tool without a description has its name read.
+    where names say nothing. Only a tool without a description has its name read. What is required comes first.
     """
-    parameters = [
-        f"{name} ({sub.get('description', '')})" if isinstance(sub, dict) and sub.get("description") else name
-        for name, sub in (tool.parameters.get("properties") or {}).items()
-    ]
     text = f"Tool: {' '.join(tool.description.split()) or tool.name}"
-    return f"{text}\nTakes: {', '.join(parameters)}" if parameters else text
+    spans: dict[str, tuple[int, int]] = {}
+    first = required(tool)
+    properties = tool.parameters.get("properties") or {}
+    for name in [*first, *(name for name in properties if name not in first)]:
+        sub = properties[name]
+        said = sub.get("description") if isinstance(sub, dict) else None
+        text += ", " if spans else "\nTakes: "
+        spans[name] = (len(text), len(text := text + (f"{name} ({said})" if said else name)))
+    return text, spans
+
+
+def required(tool: ToolSpec) -> tuple[str, ...]:
+    """The parameters that only the user can give: required, and without a default or a single possible value."""
+    properties = tool.parameters.get("properties") or {}
+    return tuple(
+        name
+        for name in dict.fromkeys(tool.parameters.get("required") or ())
+        if isinstance(sub := properties.get(name), dict)
+        and not ({"default", "const"} & sub.keys() or len(sub.get("enum") or (1, 2)) == 1)
+    )
 
 
 @torch.no_grad()
-def tool_features(
+def read_tools(
     model: nn.Module, tokenizer: PreTrainedTokenizerBase, tools: Sequence[ToolSpec], *, batch: int = 1
-) -> Tensor:
-    """Features (tools, feature_size) in float32 of the frozen model `model`.
+) -> list[ToolReading]:
+    """What the frozen model `model` makes of each of `tools`.
 
     `batch`: tools per pass. One by one, what a tool gets does not depend on its neighbours; more is for training, where
     the last bits do not matter.
     """
     device = next(model.parameters()).device
     cue = tokenizer(CUE, add_special_tokens=False).input_ids
-    bodies = [tokenizer(key_text(tool)).input_ids[: MAX_TOKENS - len(cue)] for tool in tools]
+    texts, words = zip(*map(key_text, tools), strict=True) if tools else ((), ())
+    encoded = tokenizer(list(texts), return_offsets_mapping=True) if tools else {"input_ids": []}
+    bodies = [ids[: MAX_TOKENS - len(cue)] for ids in encoded["input_ids"]]
     order = sorted(range(len(tools)), key=lambda index: len(bodies[index]))
-    rows: dict[int, Tensor] = {}
+    readings: dict[int, ToolReading] = {}
     for start in range(0, len(order), batch):
         some = order[start : start + batch]
         ids = nn.utils.rnn.pad_sequence([torch.tensor(bodies[i] + cue) for i in some], batch_first=True)
@@ -64,17 +95,36 @@ def tool_features(
             use_cache=False,
         ).hidden_states
         last = states[-1][torch.arange(len(some)), seen.sum(1) - 1]
-        rows |= dict(zip(some, join(last, averages(states, spans)), strict=True))
-    return torch.stack([rows[index] for index in range(len(tools))]) if rows else torch.empty(0, 0)
+        features = join(last, averages(states, spans))
+        for row, index in enumerate(some):
+            offsets = encoded["offset_mapping"][index][: len(bodies[index])]
+            places = {
+                name: [at for at, (a, b) in enumerate(offsets) if a < end and b > begin and b > a]
+                for name, (begin, end) in words[index].items()
+            }
+            readings[index] = ToolReading(
+                features[row],
+                {name: span_features(states, row, (at[0], at[-1] + 1)) for name, at in places.items() if at},
+            )
+    return [readings[index] for index in range(len(tools))]
+
+
+def span_features(states: Sequence[Tensor], row: int, span: tuple[int, int]) -> Tensor:
+    """Averages over a span of tokens of one row, each of length 1, one behind the other."""
+    one = [state[row : row + 1] for state in states]
+    return nn.functional.normalize(averages(one, torch.tensor([span]))[0], dim=-1).flatten()
 
 
 class ToolKeys(nn.Module):
-    """Features to unit keys: one network for tools, and one for answering in words, which sees the mean of all tools."""
+    """Cloud features to unit vectors: a network for tools, one for required parameters, and one for answering in words,
+    which sees the mean of all tools."""
 
-    def __init__(self, features: int, *, width: int, key_dim: int) -> None:
+    def __init__(self, hidden: int, *, width: int, key_dim: int, need_dim: int = 0) -> None:
         super().__init__()
-        self.tool = Projection(features, width=width, size=key_dim)
+        self.tool = Projection(feature_size(hidden), width=width, size=key_dim)
         self.words = nn.Linear(key_dim, key_dim)
+        if need_dim:
+            self.need = Projection(span_size(hidden), width=width, size=need_dim)
 
     def forward(self, features: Tensor) -> Tensor:
         """(tools, features) to keys (tools + 1, key_dim) of length 1; the last is for answering in words."""
@@ -87,26 +137,37 @@ class ToolKeys(nn.Module):
 
 
 class ChoiceHead(nn.Module):
-    """How the scores of a choice add up: ``alpha * (log p - prior) + t * cos(q, k)``, plus a bias for words.
+    """How the scores of a choice add up: ``alpha * (log p - prior) + t * cos(q, k)``; words have a bias, too.
 
     q is what `query` makes of the request's features. Without keys (`key_dim` 0) the second term is absent: the plain
-    calibrated score of every baseline.
+    calibrated score of every baseline. With needs, answering in words also gains ``ask`` times the surprise at finding
+    what the likeliest tools require in the request: what is missing has to be asked for.
     """
 
-    def __init__(self, features: int, key_dim: int, *, width: int = 256) -> None:
+    def __init__(self, hidden: int, key_dim: int, need_dim: int = 0, *, width: int = 256) -> None:
         super().__init__()
-        self.query = Projection(features, width=width, size=key_dim) if key_dim else None
+        self.query = Projection(feature_size(hidden), width=width, size=key_dim) if key_dim else None
+        self.found = Projection(hidden, width=width, size=need_dim) if need_dim else None
+        """A vector per token of the request, compared with those of required parameters."""
         self.log_alpha = nn.Parameter(torch.zeros(()))
         self.log_t = nn.Parameter(torch.tensor(2.3))
         self.words_bias = nn.Parameter(torch.zeros(()))
         self.stop_bias = nn.Parameter(torch.zeros(()))
         """Stands for `words_bias` once a call was made: then "no tool" means that the calls are complete."""
+        self.need_t = nn.Parameter(torch.tensor(10.0))
+        self.need_bias = nn.Parameter(torch.tensor(-3.0))
+        self.ask = nn.Parameter(torch.zeros(()))
         self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(()))
         """Divides the scores before the softmax that gives the confidence; fitted on a dev split."""
 
     def forward(
-        self, calibrated: Tensor, request: Tensor | None, keys: Tensor, called: Tensor | bool = False
+        self,
+        calibrated: Tensor,
+        request: Tensor | None,
+        keys: Tensor,
+        called: Tensor | bool = False,
+        complete: Tensor | None = None,
     ) -> Tensor:
         """Scores (batch, tools + 1) in nats.
 
@@ -115,16 +176,20 @@ class ChoiceHead(nn.Module):
             request: (batch, features), what the edge made of the request; None where there are no keys.
             keys: (tools + 1, key_dim) or (batch, tools + 1, key_dim).
             called: (batch,) bool, whether this turn has made a call already.
+            complete: (batch, tools), how likely (log) the request says all that a tool requires; None: surely.
         """
         scores = self.log_alpha.exp() * calibrated
         if self.query is not None and request is not None and keys.numel():
             scores = scores + self.key_scores(request, keys)
-        return scores + self.bias(scores, called)
+        return scores + self.words(scores, called, complete)
 
-    def bias(self, scores: Tensor, called: Tensor | bool = False) -> Tensor:
-        """What is added to `scores` (batch, choices): nothing but the bias of the last choice, no tool."""
+    def words(self, scores: Tensor, called: Tensor | bool = False, complete: Tensor | None = None) -> Tensor:
+        """What is added to `scores` (batch, choices): nothing but to those of the last choice, no tool."""
         already = torch.as_tensor(called, device=scores.device).expand(scores.shape[:-1])
-        last = torch.where(already, self.stop_bias, self.words_bias)
+        gain: Tensor = self.words_bias
+        if complete is not None and complete.shape[-1]:
+            gain = gain - self.ask * (scores[..., :-1].softmax(-1) * complete).sum(-1)
+        last = torch.where(already, self.stop_bias, gain)
         return torch.cat([torch.zeros_like(scores[..., :-1]), last[..., None]], dim=-1)
 
     def key_scores(self, request: Tensor, keys: Tensor) -> Tensor:
@@ -138,3 +203,26 @@ class ChoiceHead(nn.Module):
         assert self.query is not None
         queries: Tensor = self.query(request)
         return queries
+
+    def evidence(self, words: Tensor, inside: Tensor, needs: Tensor) -> Tensor:
+        """Logits that the request says what a parameter needs, (batch, needs): the best of its words decides.
+
+        Args:
+            words: (batch, tokens, hidden), what the edge made of each token of the conversation (`features.words_of`).
+            inside: (batch, tokens) bool, which of them belong to it.
+            needs: (needs, need_dim), or (batch, needs, need_dim).
+        """
+        assert self.found is not None
+        found = self.found(words)
+        form = "btd,nd->bnt" if needs.dim() == 2 else "btd,bnd->bnt"
+        likeness = torch.einsum(form, found, needs).masked_fill(~inside[:, None], -1.0)
+        return self.need_t * likeness.amax(-1) + self.need_bias
+
+    def complete(self, words: Tensor, inside: Tensor, needs: Tensor, of: Tensor, *, tools: int) -> Tensor:
+        """Log-probability that the request says all that each tool requires, (batch, tools).
+
+        Args:
+            words, inside, needs: as in `evidence`. of: (needs,) index of the tool that each is of.
+        """
+        said = nn.functional.logsigmoid(self.evidence(words, inside, needs))
+        return torch.zeros(len(words), tools, device=said.device).index_add(1, of.to(said.device), said)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent_specializer.errors import IntakeError
@@ -25,6 +25,7 @@ from agent_specializer.examples import (
     read_examples,
     read_toolsets,
 )
+from agent_specializer.loragen.toolkeys import required
 from agent_specializer.messages import Call, Message
 from agent_specializer.specs import Toolset, ToolSpec
 
@@ -71,6 +72,11 @@ class Source:
         self.weight = (len(self.examples) * len(self.composer.tools)) ** 0.25 * (
             0.3 if self.choice_only else 1.0
         )
+
+    def services_in_several_words(self) -> list[set[str]]:
+        """Fingerprints of the tools of each service that more than one toolset describes."""
+        count = Counter(family for name in self.toolsets for family in families(name))
+        return [tools for family, tools in self._of_family.items() if count[family] > 1]
 
     def other_wordings(self, toolset_ids: set[str]) -> set[str]:
         """Fingerprints of tools that describe the services of `toolset_ids` in other words: no fair distractors."""
@@ -184,6 +190,30 @@ class Compositions:
         return list(own.values()), indices
 
 
+class Kinships:
+    """Which services a tool is of, where several toolsets describe one service in words of their own."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._of: dict[str, list[int]] = defaultdict(list)
+        shared = [tools for source in sources for tools in source.services_in_several_words()]
+        for number, tools in enumerate(shared):
+            for fingerprint in tools:
+                self._of[fingerprint].append(number)
+
+    def __call__(self, tool: ToolSpec) -> Sequence[int]:
+        return self._of.get(tool.fingerprint, ())
+
+
+def vague(composition: Composition) -> Composition:
+    """The same toolset, asked for each of its tools in words that say nothing of what the tool requires: something is to be
+    asked back. Tools that require nothing are called."""
+    asked = []
+    for example in _made_up({"": composition.toolset}):
+        needs = required(composition.toolset.tool(example.calls[0].name))
+        asked.append(replace(example, calls=() if needs else example.calls))
+    return Composition(composition.toolset, tuple(asked), composition.opaque)
+
+
 def _renamed(example: Example, renaming: Renaming) -> Example:
     return Example(
         toolset_id=example.toolset_id,
@@ -202,6 +232,7 @@ def _is_dev(toolset_id: str) -> bool:
     )
 
 
+MADE_UP = "made_up"
 TEMPLATES = (
     "{}",
     "I need to {}",
@@ -230,7 +261,7 @@ def _made_up(toolsets: dict[str, Toolset]) -> list[Example]:
                     toolset_id=toolset_id,
                     messages=(Message(role="user", content=request),),
                     calls=(Call(name=tool.name),),
-                    category="made_up",
+                    category=MADE_UP,
                 )
             )
     return examples

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from agent_specializer.edge.attention import segment_masks
 from agent_specializer.edge.choose import normaliser
-from agent_specializer.loragen.features import averages, join
+from agent_specializer.loragen.features import averages, join, words_of
 from agent_specializer.loragen.models import decoder, logits
 from agent_specializer.loragen.toolkeys import ChoiceHead
 from agent_specializer.training.rows import IGNORE, Batch
@@ -26,19 +26,28 @@ KEY_WEIGHT, NAME_WEIGHT, BALANCE_WEIGHT = 0.5, 0.5, 0.01
 class Scores:
     """What one composition's rows came to; the row of the empty request, the last, is taken off.
 
-    total, keys, names: (rows, choices) float32, `keys` None without keys; reply_nll: mean over supervised tokens.
+    total, keys, names: (rows, choices) float32, `keys` None without keys; complete: (rows, tools), None without needs;
+    reply_nll: mean over supervised tokens.
     """
 
     total: Tensor
     keys: Tensor | None
     names: Tensor
+    complete: Tensor | None
     reply_nll: Tensor
 
 
-def score(model: nn.Module, head: ChoiceHead, batch: Batch, keys: Tensor) -> Scores:
+def score(
+    model: nn.Module,
+    head: ChoiceHead,
+    batch: Batch,
+    keys: Tensor,
+    needs: tuple[Tensor, Tensor] | None = None,
+) -> Scores:
     """Runs `batch` (the empty request being its last row) and scores every choice of every row.
 
-    The adapter must be in force (`edge.pooled`). `keys` (choices, key_dim), or empty.
+    The adapter must be in force (`edge.pooled`). `keys` (choices, key_dim), or empty. `needs`: their vectors, and the tool
+    that each is of.
     """
     dtype = next(model.parameters()).dtype
     device = batch.ids.device
@@ -69,15 +78,22 @@ def score(model: nn.Module, head: ChoiceHead, batch: Batch, keys: Tensor) -> Sco
     request = None
     if keys.numel():
         request = join(tree_states[:-1, 0], averages(read.hidden_states, batch.turns)[:-1])
+    complete = None
+    if needs is not None:
+        place = torch.arange(batch.ids.shape[1], device=device)
+        inside = (place >= 1) & (place < batch.turns[:-1, 1:])
+        words = words_of(read.hidden_states)[:-1]
+        complete = head.complete(words, inside, *needs, tools=batch.tree.choices - 1)
     nll = (
         nn.functional.cross_entropy(reply_out, torch.searchsorted(subset, targets))
         if len(targets)
         else out.sum() * 0
     )
     return Scores(
-        total=head(calibrated, request, keys, batch.called[:-1]),
+        total=head(calibrated, request, keys, batch.called[:-1], complete),
         keys=None if request is None else head.key_scores(request, keys),
         names=calibrated,
+        complete=complete,
         reply_nll=nll,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,7 +13,9 @@ from agent_specializer.edge.attention import PAD
 from agent_specializer.edge.choose import NameTree
 from agent_specializer.edge.transcript import ANSWER, EMPTY, arguments_text, newest_turn, render, render_call
 from agent_specializer.examples import Example
-from agent_specializer.specs import Toolset
+from agent_specializer.messages import Call
+from agent_specializer.specs import Toolset, ToolSpec
+from agent_specializer.training.data import MADE_UP
 
 MAX_PREFIX = 128
 MAX_REPLY = 64
@@ -41,6 +43,8 @@ class Row:
     """Whether calls of this turn stand in the prefix already."""
     turn: tuple[int, int] = (0, 1)
     """First token of the prefix that belongs to the newest turn, and the one behind the last (calls of it left out)."""
+    filled: dict[str, bool] = field(default_factory=dict)
+    """Whether the request says what each parameter of the right tool is, where that can be told."""
 
 
 def empty_row(tokenizer: PreTrainedTokenizerBase, context: str = "") -> Row:
@@ -76,13 +80,16 @@ def example_row(
         turn = (turn[0] + len(before) - 1, turn[1] + len(before) - 1)
         prefix = before + prefix[1:]
     remaining = calls[step:]
+    filled: dict[str, bool] = {}
     lead: list[int] = []
     reply: list[int] = []
     if remaining:
         gold = names.index(remaining[0].name)
         excluded = {names.index(call.name) for call in remaining[1:]} - {gold}
+        schema = toolset.tools[gold].parameters
+        if step == 0:
+            filled = _filled(toolset.tools[gold], remaining[0], example)
         if arguments:
-            schema = toolset.tools[gold].parameters
             reply = tokenizer(
                 arguments_text(remaining[0].arguments, schema), add_special_tokens=False
             ).input_ids
@@ -95,7 +102,27 @@ def example_row(
     if len(reply) > MAX_REPLY:
         reply = reply[:MAX_REPLY]
     lead = [tree.labels[gold][-1], *lead] if reply else []
-    return Row(tuple(prefix), gold, tuple(excluded), tuple(lead), tuple(reply), called=step > 0, turn=turn)
+    return Row(
+        tuple(prefix),
+        gold,
+        tuple(excluded),
+        tuple(lead),
+        tuple(reply),
+        called=step > 0,
+        turn=turn,
+        filled=filled,
+    )
+
+
+def _filled(tool: ToolSpec, call: Call, example: Example) -> dict[str, bool]:
+    """Parameters of `tool` that only the user can give, and whether `example` does. A made-up request gives nothing."""
+    made_up = example.category == MADE_UP
+    wanted = {
+        name
+        for name, sub in (tool.parameters.get("properties") or {}).items()
+        if isinstance(sub, dict) and not {"default", "const"} & sub.keys()
+    }
+    return {name: not made_up and name in call.arguments for name in sorted(wanted)}
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ def train(
     resume: bool = False,
     options: TrainOptions | None = None,
     exclude: tuple[str, ...] = (),
+    start: Path | None = None,
     stop_after: float | None = None,
     progress: Progress = silent,
     log: Callable[[dict[str, Any]], None] | None = None,
@@ -30,6 +31,7 @@ def train(
     Args:
         options: what to train and how; the defaults are those of the shipped checkpoint.
         exclude: names of files (``X`` of ``X.train.jsonl``) to leave out.
+        start: folder of a checkpoint whose experts (and router) the run begins with.
         stop_after: seconds after which the run saves its state and stops, to be resumed later.
         log: called with each step's figures (loss, balance, tokens per second, dev score where measured).
 
@@ -53,6 +55,7 @@ def train(
         out=out,
         options=options,
         exclude=exclude,
+        start=start,
         log=report,
     )
     return trainer.run(resume=resume, stop_after=stop_after)
@@ -60,6 +63,8 @@ def train(
 
 def summary(row: dict[str, Any], steps: int) -> str:
     """One line of progress."""
+    if row.get("stage") == "bank":
+        return f"{row['requests']} requests against {row['tools']} tools are read"
     if row.get("stage") == "keys":
         return f"keys and confidence fitted: dev {row['dev_kept_accuracy']:.1%}, opaque {row['dev_opaque_accuracy']:.1%}"
     text = (

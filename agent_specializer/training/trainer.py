@@ -24,25 +24,42 @@ from agent_specializer.describe import describe_toolset
 from agent_specializer.edge.choose import NameTree
 from agent_specializer.edge.pooled import pooled
 from agent_specializer.errors import CheckpointError, ConfigError
-from agent_specializer.loragen.checkpoint import save_checkpoint
+from agent_specializer.loragen.checkpoint import load_parts, save_checkpoint
 from agent_specializer.loragen.cloud import tokenize
 from agent_specializer.loragen.generator import Generator, GeneratorConfig
 from agent_specializer.loragen.models import shape_of
 from agent_specializer.loragen.router import balance_loss
-from agent_specializer.specs import Toolset
-from agent_specializer.training.data import Composition, Compositions, read_sources
-from agent_specializer.training.keys import FIRST, calibrate, collect, fit, fit_confidence, key_accuracy
+from agent_specializer.loragen.toolkeys import ToolReading
+from agent_specializer.specs import Toolset, ToolSpec
+from agent_specializer.training.bank import Bank, fill, need_loss, read_bank, read_rows, some_of
+from agent_specializer.training.data import Composition, Compositions, Kinships, read_sources, vague
+from agent_specializer.training.keys import (
+    NEED_WEIGHT,
+    calibrate,
+    choice_loss,
+    fit,
+    fit_confidence,
+    key_accuracy,
+)
 from agent_specializer.training.objective import BALANCE_WEIGHT, Scores, loss, score
 from agent_specializer.training.rows import Batch, collate, empty_row, example_row
 
 STATE = "state.pt"
+READINGS = "readings.pt"
+"""What the cloud makes of the tools, kept beside the run: it never changes."""
+FIRST = 1_000_000
+"""Compositions that fill the bank of requests are numbered from here: others than those of the joint steps."""
+REFRESH = 25
+"""Steps for which the mean gates are kept."""
 
 
 @dataclass(frozen=True)
 class TrainOptions:
     """`kind`: the generator, or a baseline trained on the same data: one LoRA for all toolsets, with or without tools
     in its prompt. `pool_size`: how many compositions the run draws from; their descriptions' keys and values are kept
-    up to `cache_bytes`. `per_step`: compositions of `examples` requests per step and device."""
+    up to `cache_bytes`. `per_step`: compositions of `examples` requests per step and device; beside them stand requests of
+    `key_tokens` tokens from a bank of `key_compositions` compositions of `key_examples`, told apart from `key_foreign` tools.
+    `fit_requests`: of the bank, how many are read for the second stage."""
 
     kind: str = "generator"
     steps: int = 600
@@ -64,10 +81,13 @@ class TrainOptions:
     cloud_lora_rank: int = 8
     key_dim: int = 256
     dropout: float = 0.0
-    key_compositions: int = 600
+    key_tokens: int = 2048
+    key_foreign: int = 256
+    key_compositions: int = 1500
     key_examples: int = 24
     key_epochs: int = 8
-    calibration_compositions: int = 32
+    fit_requests: int = 8000
+    calibration_compositions: int = 48
 
 
 class Trainer:
@@ -84,6 +104,7 @@ class Trainer:
         out: Path,
         options: TrainOptions,
         exclude: tuple[str, ...] = (),
+        start: Path | None = None,
         log: Callable[[dict[str, Any]], None] = lambda row: None,
     ) -> None:
         from accelerate import Accelerator
@@ -114,8 +135,12 @@ class Trainer:
             _groups(self.generator, options.weight_decay), lr=options.lr, betas=(0.9, 0.999)
         )
         self.schedule = get_cosine_schedule_with_warmup(self.optimizer, options.warmup, options.steps)
+        if start is not None:
+            self._start_from(start)
         self.step = 0
         self.finished = False
+        self.bank: Bank | None = None
+        self.mean_gates: Tensor | None = None
         self.history: list[dict[str, Any]] = []
         self._descriptions: OrderedDict[str, list[tuple[Tensor, Tensor]]] = OrderedDict()
 
@@ -157,6 +182,9 @@ class Trainer:
             gates.append(row)
             tokens += batch.tokens
             choice += accuracy(scores.total, batch) / len(batches)
+        if self.bank is not None:
+            wide, read_tokens = self.wide_loss(self.bank)
+            total, tokens = total + wide, tokens + read_tokens
         balance = balance_loss(torch.stack(gates))
         total = total + BALANCE_WEIGHT * balance
         self.optimizer.zero_grad(set_to_none=True)
@@ -176,6 +204,29 @@ class Trainer:
             "gradient_norm": float(norm),
             "tokens": tokens,
         }
+
+    def wide_loss(self, bank: Bank) -> tuple[Tensor, int]:
+        """Loss of this step's requests of the bank, under the mean gates: keys against many tools, and needs."""
+        options, world = self.options, self.accelerator.num_processes
+        count = len(bank.batches(options.key_tokens, random.Random(f"{options.seed}/wide/0")))
+        epoch, place = divmod(self.step * world + self.accelerator.process_index, count)
+        order = bank.batches(options.key_tokens, random.Random(f"{options.seed}/wide/{epoch}"))
+        some = order[place % len(order)]
+        rows = [bank.rows[i] for i in some]
+        if self.mean_gates is None or self.step % REFRESH == 0:
+            self.mean_gates = self._mean_gates()
+        with pooled(self.edge, self.generator.pool, self.mean_gates[None]):
+            read = read_rows(self.edge, rows)
+        generator = torch.Generator().manual_seed(
+            random.Random(f"{options.seed}/wide/{self.step}").getrandbits(32)
+        )
+        at = torch.tensor(some)
+        keys, head = self.generator.keys, self.generator.head
+        choice = choice_loss(
+            keys, head, bank, at, read.features, generator, foreign=options.key_foreign, dropout=0.05
+        )
+        need = need_loss(keys, head, bank, at, read)
+        return choice + NEED_WEIGHT * need, sum(len(row.prefix) for row in rows)
 
     def batch(self, composition: Composition, rng: random.Random, limit: int | None = None) -> Batch:
         """The rows of a composition's examples and of the empty request, on the device."""
@@ -231,11 +282,15 @@ class Trainer:
     def scores(self, toolset: Toolset, batch: Batch, gates: Tensor) -> Scores:
         """Scores of a batch under `gates` (layers, experts)."""
         generator = self.generator
-        keys = torch.empty(0, 0)
+        keys, needs = torch.empty(0, 0), None
         if generator.config.routed and generator.config.key_dim:
             keys = generator.keys(generator.features(toolset.tools).to(self.accelerator.device))
+            found = generator.needs(toolset)
+            if found.of:
+                of = torch.tensor([toolset.names.index(tool) for tool, _ in found.of])
+                needs = (found.vectors.to(self.accelerator.device), of)
         with pooled(self.edge, generator.pool, gates[None].expand(len(batch.ids), -1, -1)):
-            return score(self.edge, generator.head, batch, keys)
+            return score(self.edge, generator.head, batch, keys, needs)
 
     # Dev score ----------------------------------------------------------------------------------------------------
 
@@ -270,6 +325,8 @@ class Trainer:
             raise ConfigError(
                 f"{self.out} holds a run already", hint="go on with --resume, or give another --out"
             )
+        if self._has_keys and not self.finished:
+            self.prepare()
         started = last = time.monotonic()
         tokens = 0
         while self.step < self.options.steps:
@@ -295,38 +352,110 @@ class Trainer:
             self.finish()
         return self.out
 
+    @property
+    def _has_keys(self) -> bool:
+        config = self.generator.config
+        return bool(config.routed and config.key_dim)
+
+    def prepare(self) -> None:
+        """Fill the bank; before the first step fit keys and needs on what the untrained edge makes of some of it."""
+        options = self.options
+        supply = Compositions(
+            self._train_sources, seed=options.seed, examples=options.key_examples, opaque_share=0.0
+        )
+        kin = Kinships(self._train_sources)
+        compositions = [supply[FIRST + i] for i in range(options.key_compositions)]
+        self.bank = fill(compositions, self.tokenizer, self._readings, kin, seed=options.seed)
+        held_out = Compositions(
+            self._dev_sources, seed=options.seed, examples=options.key_examples, opaque_share=0.0
+        )
+        count = max(1, options.key_compositions // 30)
+        self._dev_bank = fill(
+            [held_out[FIRST + i] for i in range(count)],
+            self.tokenizer,
+            self._readings,
+            kin,
+            seed=options.seed,
+        )
+        if self.step == 0:
+            row: dict[str, Any] = {
+                "step": 0,
+                "stage": "bank",
+                "requests": len(self.bank),
+                "tools": len(self.bank.tools),
+            }
+            self.log(row | self._fit(start=True, epochs=options.key_epochs))
+            self.save_state()
+
+    def _fit(self, *, start: bool, epochs: int, lr: float = 1e-3) -> dict[str, float]:
+        """Fit keys and needs on what the edge makes of part of the bank under the mean gates."""
+        assert self.bank is not None
+        options, config = self.options, self.generator.config
+        self.generator.eval()
+        gates = self._mean_gates()
+        rng = random.Random(f"{options.seed}/fit")
+        part = some_of(
+            self.bank, rng.sample(range(len(self.bank)), min(options.fit_requests, len(self.bank)))
+        )
+        with pooled(self.edge, self.generator.pool, gates[None]):
+            read, read_dev = read_bank(self.edge, part), read_bank(self.edge, self._dev_bank)
+        keys, head = self.generator.keys, self.generator.head
+        if start:
+            self.generator.restart_keys(options.seed)
+        keys.cpu(), head.cpu()
+        fit(
+            keys,
+            head,
+            part,
+            read,
+            epochs=epochs,
+            seed=options.seed,
+            alike=config.cloud == config.edge,
+            start=start,
+            lr=lr,
+        )
+        found = {"train": key_accuracy(keys, head, part, read)}
+        found["dev"] = key_accuracy(keys, head, self._dev_bank, read_dev)
+        keys.to(self.accelerator.device), head.to(self.accelerator.device)
+        return {f"keys_{split}_{k}": round(v, 4) for split, some in found.items() for k, v in some.items()}
+
+    @torch.no_grad()
+    def _mean_gates(self) -> Tensor:
+        """Gates (layers, experts) that stand for any toolset's, where requests of many are read together."""
+        shown = [self.train_set[i].toolset for i in range(min(6, self.options.pool_size))]
+        training = self.generator.training
+        self.generator.eval()
+        mean = self.gates(shown).mean(0)
+        self.generator.train(training)
+        return mean
+
+    def _readings(self, tools: list[ToolSpec]) -> list[ToolReading]:
+        """What the cloud makes of `tools`, from the run's folder where they were read before."""
+        path, generator = self.out / READINGS, self.generator
+        if path.exists():
+            kept = torch.load(path, weights_only=True)
+            generator.remember({key: ToolReading(*value) for key, value in kept.items()})
+        readings = generator.readings(tools, batch=16)
+        if self.accelerator.is_main_process:
+            kept = {key: (reading.tool, reading.parameters) for key, reading in generator.remembered.items()}
+            torch.save(kept, path.with_suffix(".tmp"))
+            os.replace(path.with_suffix(".tmp"), path)
+        return readings
+
+    def _start_from(self, folder: Path) -> None:
+        """Take experts, router and reader from another run's checkpoint."""
+        parts = ("pool", "router", "reader") if self.generator.config.routed else ("pool", "head")
+        load_parts(self.generator, folder, parts)
+
     def finish(self) -> None:
-        """The second stage: tool keys fitted on cached features, then the scalars and the confidence (`training.keys`)."""
+        """The second stage: keys and needs fitted anew, then the scalars and the confidence (`training.keys`)."""
         options, seed = self.options, self.options.seed
         row: dict[str, Any] = {"step": self.step, "stage": "keys"}
-        if self.generator.config.routed and self.generator.config.key_dim:
-            shown = [self.train_set[i].toolset for i in range(min(6, options.pool_size))]
-            self.generator.eval()
-            gates = torch.stack([self.generator.gates(toolset)[0] for toolset in shown]).mean(0)
-            gates = gates.to(self.accelerator.device)
-            supply = Compositions(
-                self._train_sources, seed=seed, examples=options.key_examples, opaque_share=0.0
-            )
-            chosen = [supply[FIRST + i] for i in range(options.key_compositions)]
-            bank = collect(self, chosen, gates)
-            self.generator.restart_keys(seed)
-            device = next(self.generator.keys.parameters()).device
-            self.generator.keys.cpu(), self.generator.head.cpu()
-            config = self.generator.config
-            fit(
-                self.generator.keys,
-                self.generator.head,
-                bank,
-                epochs=options.key_epochs,
-                seed=seed,
-                alike=config.cloud == config.edge,
-            )
-            row["keys_train_accuracy"] = round(
-                key_accuracy(self.generator.keys, self.generator.head, bank)[0], 4
-            )
-            self.generator.keys.to(device), self.generator.head.to(device)
+        if self._has_keys:
+            row |= self._fit(start=False, epochs=options.key_epochs // 2, lr=5e-4)
         supply = Compositions(self._dev_sources, seed=seed, examples=8, opaque_share=0.25)
-        row |= calibrate(self, [supply[2 * FIRST + i] for i in range(options.calibration_compositions)])
+        shown = [supply[2 * FIRST + i] for i in range(options.calibration_compositions)]
+        row |= calibrate(self, [*shown, *map(vague, shown[::2])])
         row["temperature"] = fit_confidence(self, self.dev["kept"])
         row |= self.dev_score()
         self.history.append(row)

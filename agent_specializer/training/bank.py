@@ -1,0 +1,292 @@
+"""Requests against toolsets by the thousand: what tool keys and needs are learned from.
+
+A joint step over whole compositions sees two dozen tools; here the cloud's readings of thousands of tools are computed once,
+and a request, of which only the edge's states are needed, is told apart from its own toolset's tools and many others.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from agent_specializer.edge.choose import NameTree
+from agent_specializer.loragen.features import averages, join, span_size, words_of
+from agent_specializer.loragen.models import decoder
+from agent_specializer.loragen.toolkeys import ChoiceHead, ToolKeys, ToolReading
+from agent_specializer.specs import ToolSpec
+from agent_specializer.training.data import Composition
+from agent_specializer.training.rows import Row, example_row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+ABSENT = -1e4
+PARAMETERS = 8
+"""Parameters that a request is asked for, at most; those of the right tool, and up to STRANGE of another one."""
+STRANGE = 2
+
+
+@dataclass(frozen=True)
+class Read:
+    """What the edge makes of some requests.
+
+    Attributes:
+        features: (rows, features) float32; words: (rows, tokens, hidden), one vector per token of the conversation;
+        inside: (rows, tokens) bool, which of them are no padding.
+    """
+
+    features: Tensor
+    words: Tensor
+    inside: Tensor
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Requests, and the toolsets that they are asked of.
+
+    Attributes:
+        rows: the requests as the edge reads them.
+        candidates: (requests, widest) index of the toolset's tools, -1 where there are fewer.
+        gold: (requests,) index into the row of `candidates`, or `widest` for answering in words.
+        excluded: (requests, widest) bool: right too.
+        asked: (requests, PARAMETERS) index into `parameters`, or -1; filled: the same shape,
+            float32, whether the request says what they are.
+        tools: (tools, features) float32; parameters: (parameters, averages) float32.
+        bodies: (tools,) what tools of one description share; kin: (tools, families) bool, the services that they are of.
+    """
+
+    rows: tuple[Row, ...]
+    candidates: Tensor
+    gold: Tensor
+    excluded: Tensor
+    asked: Tensor
+    filled: Tensor
+    tools: Tensor
+    parameters: Tensor
+    bodies: Tensor
+    kin: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batches(self, tokens: int, rng: random.Random) -> list[list[int]]:
+        """All requests once, in batches of about `tokens` tokens of like length, in random order."""
+        order = sorted(range(len(self)), key=lambda i: len(self.rows[i].prefix) * rng.uniform(0.9, 1.1))
+        found: list[list[int]] = [[]]
+        for index in order:
+            longest = max(len(self.rows[i].prefix) for i in [*found[-1], index])
+            if found[-1] and longest * (len(found[-1]) + 1) > tokens:
+                found.append([])
+            found[-1].append(index)
+        rng.shuffle(found)
+        return found
+
+
+def fill(
+    compositions: Sequence[Composition],
+    tokenizer: PreTrainedTokenizerBase,
+    read: Callable[[list[ToolSpec]], list[ToolReading]],
+    kin: Callable[[ToolSpec], Sequence[int]],
+    *,
+    seed: int,
+) -> Bank:
+    """A bank of all examples of `compositions`; `read` reads tools, `kin` says which services a tool is of."""
+    index: dict[str, int] = {}
+    specs: list[ToolSpec] = []
+    rows: list[tuple[Row, list[int], random.Random]] = []
+    for number, composition in enumerate(compositions):
+        rng = random.Random(f"{seed}/bank/{number}")
+        tree = NameTree.of(tokenizer, composition.toolset.names)
+        for tool in composition.toolset.tools:
+            if index.setdefault(tool.fingerprint, len(specs)) == len(specs):
+                specs.append(tool)
+        places = [index[tool.fingerprint] for tool in composition.toolset.tools]
+        for example in composition.examples:
+            row = example_row(tokenizer, example, composition.toolset, tree, rng, arguments=False)
+            rows.append((row, places, rng))
+    readings = read(specs)
+    at: dict[tuple[int, str], int] = {}
+    features: list[Tensor] = []
+    for place, reading in enumerate(readings):
+        for name, feature in reading.parameters.items():
+            at[place, name] = len(features)
+            features.append(feature)
+    widest = max(len(places) for _, places, _ in rows)
+    candidates = torch.full((len(rows), widest), -1)
+    excluded = torch.zeros(len(rows), widest, dtype=torch.bool)
+    gold = torch.full((len(rows),), widest)
+    asked = torch.full((len(rows), PARAMETERS), -1)
+    filled = torch.zeros(len(rows), PARAMETERS)
+    for i, (row, places, rng) in enumerate(rows):
+        candidates[i, : len(places)] = torch.tensor(places)
+        excluded[i, list(row.excluded)] = True
+        if row.gold < len(places):
+            gold[i] = row.gold
+            right = places[row.gold]
+            known = [(at[right, name], said) for name, said in row.filled.items() if (right, name) in at]
+            # What another tool wants to know this request seldom says, unless it goes by the same name.
+            other = rng.choice(places)
+            strange = [
+                at[other, n] for n in readings[other].parameters if n not in readings[right].parameters
+            ]
+            known = known[: PARAMETERS - STRANGE]
+            if row.filled and other != right:
+                known += [(parameter, False) for parameter in rng.sample(strange, min(STRANGE, len(strange)))]
+            for j, (parameter, said) in enumerate(known):
+                asked[i, j], filled[i, j] = parameter, float(said)
+    texts: dict[str, int] = {}
+    bodies = [texts.setdefault(" ".join(s.description.casefold().split()), len(texts)) for s in specs]
+    families = [tuple(kin(spec)) for spec in specs]
+    related = torch.zeros(
+        len(specs), 1 + max((f for some in families for f in some), default=0), dtype=torch.bool
+    )
+    for place, some in enumerate(families):
+        related[place, list(some)] = True
+    hidden = span_size(len(readings[0].tool) // 4)
+    return Bank(
+        rows=tuple(row for row, _, _ in rows),
+        candidates=candidates,
+        gold=gold,
+        excluded=excluded,
+        asked=asked,
+        filled=filled,
+        tools=torch.stack([reading.tool.float() for reading in readings]).cpu(),
+        parameters=torch.stack(features).float().cpu() if features else torch.zeros(1, hidden),
+        bodies=torch.tensor(bodies),
+        kin=related,
+    )
+
+
+def read_rows(edge: nn.Module, rows: Sequence[Row]) -> Read:
+    """What `edge`, with an adapter in force, makes of `rows`: one pass, differentiable."""
+    device = next(edge.parameters()).device
+    prefixes = [torch.tensor(row.prefix) for row in rows]
+    ids = nn.utils.rnn.pad_sequence(prefixes, batch_first=True)
+    last = torch.tensor([len(prefix) for prefix in prefixes]) - 1
+    place = torch.arange(ids.shape[1])
+    out = decoder(edge)(
+        input_ids=ids.to(device),
+        attention_mask=(place <= last[:, None]).long().to(device),
+        use_cache=False,
+        output_hidden_states=True,
+    )
+    ends = torch.tensor([row.turn[1] for row in rows])
+    averaged = averages(out.hidden_states, torch.tensor([row.turn for row in rows]))
+    state = out.last_hidden_state[torch.arange(len(rows)), last.to(device)]
+    inside = (place >= 1) & (place < ends[:, None])
+    return Read(join(state, averaged), words_of(out.hidden_states), inside.to(device))
+
+
+@torch.no_grad()
+def read_bank(
+    edge: nn.Module, bank: Bank, *, say: Callable[[str, float], None] = lambda message, share: None
+) -> Read:
+    """As `read_rows` for all of `bank`, on the CPU; words in bfloat16."""
+    width = max(len(row.prefix) for row in bank.rows)
+    batches = bank.batches(2048, random.Random(0))
+    parts: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+    for number, batch in enumerate(batches):
+        say("requests", number / len(batches))
+        read = read_rows(edge, [bank.rows[i] for i in batch])
+        for row, i in enumerate(batch):
+            parts[i] = (
+                read.features[row].cpu(),
+                read.words[row].to("cpu", torch.bfloat16),
+                read.inside[row].cpu(),
+            )
+    some = [parts[i] for i in range(len(bank))]
+    words = torch.zeros(len(bank), width, some[0][1].shape[-1], dtype=torch.bfloat16)
+    inside = torch.zeros(len(bank), width, dtype=torch.bool)
+    for i, (_, vectors, within) in enumerate(some):
+        words[i, : len(vectors)], inside[i, : len(within)] = vectors, within
+    return Read(torch.stack([features for features, _, _ in some]), words, inside)
+
+
+def chosen(read: Read, rows: Tensor) -> Read:
+    """Some rows, in float32, without the columns that are padding in all of them."""
+    inside = read.inside[rows]
+    width = int(inside.any(0).nonzero().max()) + 1
+    return Read(read.features[rows], read.words[rows][:, :width].float(), inside[:, :width])
+
+
+def key_scores(
+    keys: ToolKeys,
+    head: ChoiceHead,
+    bank: Bank,
+    rows: Tensor,
+    requests: Tensor,
+    *,
+    foreign: Tensor | None = None,
+    excluded: Tensor | None = None,
+    candidates: Tensor | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """``t * cos(q, k)``: (rows, widest + 1 [+ foreign]), own tools, words, then the tools `foreign`; ABSENT = not there.
+
+    Args:
+        requests: (rows, features) of `rows`. foreign: indices of tools.
+        excluded, candidates: stand for those of the bank. dropout: of features on both sides.
+    """
+    candidates = bank.candidates[rows] if candidates is None else candidates
+    present = candidates >= 0
+    wanted = candidates.clamp_min(0).flatten()
+    if foreign is not None:
+        wanted = torch.cat([wanted, foreign])
+    some, place = torch.unique(wanted, return_inverse=True)
+    device = requests.device
+    features = bank.tools[some].to(device)
+    unit = keys.tool(nn.functional.dropout(features, dropout))[place.to(device)]  # (wanted, key_dim)
+    here = present.to(device)
+    own = unit[: candidates.numel()].view(*candidates.shape, -1) * here[..., None]
+    words = keys.words_key(own.sum(1) / here.sum(1, keepdim=True))
+    q = head.queries(nn.functional.dropout(requests, dropout))
+    absent = ~present | (bank.excluded[rows] if excluded is None else excluded)
+    t = head.log_t.exp()
+    parts = [
+        (t * torch.einsum("bd,bnd->bn", q, own)).masked_fill(absent.to(device), ABSENT),
+        t * (q * words).sum(-1, keepdim=True),
+    ]
+    if foreign is not None:
+        inside = candidates.clamp_min(0)
+        same = ((bank.bodies[inside][..., None] == bank.bodies[foreign]) & present[..., None]).any(1)
+        related = (bank.kin[inside] & present[..., None]).any(1).float() @ bank.kin[foreign].float().T > 0
+        scores = t * (q @ unit[candidates.numel() :].T)
+        parts.append(scores.masked_fill((same | related).to(device), ABSENT))
+    return torch.cat(parts, dim=1)
+
+
+def need_loss(
+    keys: ToolKeys, head: ChoiceHead, bank: Bank, rows: Tensor, read: Read, *, dropout: float = 0.0
+) -> Tensor:
+    """Mean cross-entropy of whether each request says what the parameters of its tool are."""
+    asked = bank.asked[rows]
+    present = asked >= 0
+    if not present.any() or head.found is None:
+        return read.features.sum() * 0
+    device = read.features.device
+    features = nn.functional.dropout(bank.parameters[asked.clamp_min(0)].to(device), dropout)
+    logits = head.evidence(read.words, read.inside, keys.need(features))
+    wrong = nn.functional.binary_cross_entropy_with_logits(
+        logits, bank.filled[rows].to(device), reduction="none"
+    )
+    loss: Tensor = wrong[present.to(device)].mean()
+    return loss
+
+
+def some_of(bank: Bank, rows: Sequence[int]) -> Bank:
+    """The bank of the requests `rows` alone, against the same tools."""
+    at = torch.tensor(rows)
+    return replace(
+        bank,
+        rows=tuple(bank.rows[i] for i in rows),
+        candidates=bank.candidates[at],
+        gold=bank.gold[at],
+        excluded=bank.excluded[at],
+        asked=bank.asked[at],
+        filled=bank.filled[at],
+    )
