@@ -61,6 +61,8 @@ class Reply(_Value):
     """Calibrated probability, 0 to 1, of the first choice that was made (a tool or answering in words)."""
     choices: tuple[Choice, ...] = ()
     """All candidates of the first choice, best first."""
+    missing: tuple[str, ...] = ()
+    """Where words were chosen: what the likeliest tool requires and the request does not seem to say."""
     adapter: str | None = None
     """Fingerprint of the adapter used; None in prompted and base mode."""
     cache: Literal["hit", "miss"] | None = None

@@ -103,6 +103,8 @@ def card(outcome: Outcome, toolset: Toolset, lead: Outcome | None = None) -> Non
         with st.container(border=True, gap="xsmall"):
             st.caption("Answered in words")
             st.text(outcome.content or "(nothing)")
+            if outcome.missing:
+                st.caption(plain(f"Not said: {', '.join(outcome.missing)}"))
     usage = outcome.usage
     tools = f", {usage.tool_prompt_tokens:,} of them tools" if usage.tool_prompt_tokens else ""
     st.caption(

@@ -67,6 +67,7 @@ def ask(
                 "seconds": usage.seconds,
                 "first_token_seconds": usage.first_token_seconds,
                 "confidence": reply.confidence,
+                "missing": list(reply.missing),
             }
         )
         return
@@ -74,6 +75,8 @@ def ask(
         print(f"{call.name} {json.dumps(call.arguments, ensure_ascii=False)}")
     if reply.content:
         print(reply.content)
+    if reply.missing:
+        note(f"not said: {', '.join(reply.missing)}")
     note(
         f"{usage.prompt_tokens} tokens sent ({usage.tool_prompt_tokens} of tools), "
         f"{usage.completion_tokens} made, {usage.seconds:.2f} s, confidence {reply.confidence:.0%}"

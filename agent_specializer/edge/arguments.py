@@ -203,16 +203,21 @@ class _Value:
         """Whether the value should end now: a number longer than float64 tells apart, or a string that repeats itself."""
         if not self._in_string:
             return self._digits >= MAX_DIGITS
-        return any(
-            out[-size * REPEATS :] == out[-size:] * REPEATS
-            for size in range(1, LOOP + 1)
-            if len(out) >= size * REPEATS
-        )
+        return loops(out, run=LOOP, times=REPEATS)
 
     @property
     def ends(self) -> np.ndarray:
         """Ids of the tokens that end the value."""
         return self._grammar.ends_string if self._in_string else self._grammar.ends_number
+
+
+def loops(tokens: list[int], *, run: int, times: int) -> bool:
+    """Whether `tokens` end in a run of up to `run` tokens that came `times` times in a row."""
+    return any(
+        tokens[-size * times :] == tokens[-size:] * times
+        for size in range(1, run + 1)
+        if len(tokens) >= size * times
+    )
 
 
 def _pick(seen: Seen, rows: Tensor | str, matcher: LLMatcher, sampler: Sampler, head_rows: int) -> int:

@@ -7,7 +7,7 @@ does not know whether it runs alone or in a batch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -23,6 +23,7 @@ from agent_specializer.edge.passes import Feed, Seen
 from agent_specializer.edge.transcript import ANSWER, CALL, arguments_text, label
 from agent_specializer.edge.words import decode_words
 from agent_specializer.errors import DecodeError
+from agent_specializer.loragen.adapter import Needs
 from agent_specializer.loragen.features import join
 from agent_specializer.loragen.models import head_weight, logits
 from agent_specializer.loragen.toolkeys import ChoiceHead
@@ -35,17 +36,18 @@ class Scorer:
     """Scores the choices of one toolset: calibrated log-probability and, where there are any, the adapter's keys.
 
     Attributes:
-        priors: (tools + 1,) float32; None while they are being measured.
+        names: of the tools; priors: (tools + 1,) float32; None while they are being measured.
         keys: (tools + 1, key_dim) in the order of the toolset's tools, or (0, 0).
-        needs: (needs, need_dim) and the tool that each is of, (needs,).
+        needs: what the tools require of a request; their tools are of the toolset.
         head: None scores by the calibrated log-probability alone.
     """
 
     tree: NameTree
     model: nn.Module
+    names: tuple[str, ...] = ()
     priors: Tensor | None = None
     keys: Tensor = field(default_factory=lambda: torch.empty(0, 0))
-    needs: tuple[Tensor, Tensor] | None = None
+    needs: Needs | None = None
     head: ChoiceHead | None = None
 
     def log_probabilities(self, states: Tensor) -> Tensor:
@@ -75,13 +77,29 @@ class Scorer:
         request = None
         if seen.averaged is not None:
             request = join(seen.states[0], seen.averaged)[None].to(device)
-        complete = None
-        if self.needs is not None and seen.words is not None:
-            words, (needs, of) = seen.words[None, 1:].to(device), self.needs  # without the start token
-            inside = torch.ones(words.shape[:2], dtype=torch.bool, device=device)
-            complete = head.complete(words, inside, needs.to(device), of, tools=self.tree.choices - 1)
+        evidence, complete = self._evidence(seen), None
+        if evidence is not None and self.needs is not None:
+            of = torch.tensor([self.names.index(tool) for tool, _ in self.needs.of], device=device)
+            complete = head.complete(evidence, of, tools=len(self.names))
         scored = head(calibrated[None].to(device), request, self.keys.to(device), called, complete)
         return scored[0].float().cpu()
+
+    def missing(self, seen: Seen, tool: str) -> tuple[str, ...]:
+        """What `tool` requires and the request more likely than not does not say."""
+        evidence = self._evidence(seen)
+        if evidence is None or self.needs is None:
+            return ()
+        pairs = zip(self.needs.of, evidence[0].tolist(), strict=True)
+        return tuple(parameter for (of, parameter), said in pairs if of == tool and said < 0)
+
+    def _evidence(self, seen: Seen) -> Tensor | None:
+        """Logits that the request says what each need is about, (1, needs)."""
+        if self.head is None or self.needs is None or seen.words is None:
+            return None
+        device = self.head.log_alpha.device
+        words = seen.words[None, 1:].to(device)  # without the start token
+        inside = torch.ones(words.shape[:2], dtype=torch.bool, device=device)
+        return self.head.evidence(words, inside, self.needs.vectors.to(device))
 
     @property
     def temperature(self) -> float:
@@ -94,6 +112,7 @@ class Job:
 
     Attributes:
         turn: the tokens of the prompt that are the newest turn; None where no keys ask for them.
+        made: calls of the newest turn that were made before this reply: their results stand in the prompt.
         cached: how many tokens of the prompt are in its lane's cache already.
     """
 
@@ -108,6 +127,7 @@ class Job:
     limit: int
     began: float
     emit: Callable[[Event], None]
+    made: tuple[Call, ...] = ()
     cached: int = 0
 
 
@@ -119,6 +139,7 @@ class Outcome:
     content: str = ""
     confidence: float = 0.0
     choices: tuple[Choice, ...] = ()
+    missing: tuple[str, ...] = ()
     completion_tokens: int = 0
     first_token_seconds: float = 0.0
 
@@ -148,11 +169,13 @@ def decode_reply(job: Job) -> Generator[Feed, Seen, Outcome]:
             seen = replace(seen, averaged=read.averaged, words=read.words)
         # What the user wants is read once: later calls of the turn are told by the last state.
         turn, read = None, seen
-        scores = job.scorer.scores(seen, called=bool(outcome.calls))
+        scores = job.scorer.scores(seen, called=bool(job.made or outcome.calls))
         ranking = _ranking(scores, job.scorer.temperature, names, barred)
         if not outcome.calls:
             outcome.choices, outcome.confidence = ranking, ranking[0].probability
             outcome.first_token_seconds = time.perf_counter() - job.began
+            if ranking[0].name is None and len(ranking) > 1:
+                outcome.missing = job.scorer.missing(seen, ranking[1].name or "")
         spent = yield from _call(job, outcome, tail, sampler, budget, ranking, closed)
         if spent is None:
             break
@@ -194,6 +217,8 @@ def _call(
     A tool that would repeat a call exactly is put into `closed`, and the next best choice taken.
     """
     start, index = len(tail.tokens), len(outcome.calls)
+    # A model that is free to stop would call again what it has the result of, over and over.
+    known = [*(job.made if job.options.tool_choice == "auto" else ()), *outcome.calls]
     for choice in ranking:
         chosen = job.scorer.tree.labels[_index(job, choice.name)]
         if choice.name is None:
@@ -201,9 +226,9 @@ def _call(
             outcome.completion_tokens += len(chosen)
             return None
         name = choice.name
-        # The first call is shown as it is written; a later one when it is known to fit, and to be another one.
+        # A turn's first call is shown as it is written; a later one when it is known to fit, and to be another one.
         pieces: list[Event] = []
-        show = pieces.append if outcome.calls else job.emit
+        show = pieces.append if known else job.emit
         show(ChoiceMade(index, name, choice.probability, ranking))
 
         def written(text: str, name: str = name, show: Callable[[Event], None] = show) -> None:
@@ -224,7 +249,7 @@ def _call(
                 raise
             return None  # the budget ends between calls: those that are complete stand
         call = Call(name=name, arguments=arguments)
-        if not _repeats(call, outcome.calls):
+        if not _repeats(call, known):
             for event in pieces:
                 job.emit(event)
             outcome.calls.append(call)
@@ -260,6 +285,6 @@ def _index(job: Job, name: str | None) -> int:
     return job.scorer.tree.choices - 1 if name is None else job.toolset.names.index(name)
 
 
-def _repeats(call: Call, calls: list[Call]) -> bool:
+def _repeats(call: Call, calls: Sequence[Call]) -> bool:
     text = arguments_text(call.arguments)
     return any(text == arguments_text(other.arguments) and call.name == other.name for other in calls)

@@ -367,14 +367,16 @@ class EdgeEngine:
                 f"tool_choice {wish!r} is not a tool of this agent",
                 hint=f"one of auto, any, none, {', '.join(request.toolset.names)}",
             )
+        newest = _turns(request.messages)[-1] if request.messages else []
         # Keys are compared with a request that stands alone, as it did in training.
         keys = None if request.tools_in_prompt else _of_adapter(request, "keys")
         scorer = Scorer(
             self._tree(request.toolset),
             self.model,
+            names=request.toolset.names,
             priors=priors,
             keys=torch.empty(0, 0) if keys is None else keys,
-            needs=None if keys is None else _needs(request),
+            needs=request.adapter.needs if request.adapter and keys is not None else None,
             head=self.head
             if request.adapter
             else None,  # it was trained for adapters, not for the bare model
@@ -391,6 +393,7 @@ class EdgeEngine:
             limit=self.context,
             began=began,
             emit=emit,
+            made=tuple(call for message in newest for call in message.calls),
         )
 
     def _finished(self, prompt: _Prompt, outcome: Outcome, began: float) -> Reply:
@@ -408,6 +411,7 @@ class EdgeEngine:
             usage=usage,
             confidence=outcome.confidence,
             choices=outcome.choices,
+            missing=outcome.missing,
         )
 
     # ------------------------------------------------------------------------------------------------ prompts
@@ -499,14 +503,6 @@ def _turns(messages: Sequence[Message]) -> list[list[Message]]:
 def weights_key(adapter: Adapter | None) -> str:
     """Identity of an adapter's weights; empty for the base."""
     return "" if adapter is None else hashlib.sha256(adapter.gates.float().numpy().tobytes()).hexdigest()
-
-
-def _needs(request: Request) -> tuple[Tensor, Tensor] | None:
-    """The adapter's needs, and the tool of the toolset that each is of."""
-    adapter, names = request.adapter, request.toolset.names
-    if adapter is None or not adapter.needs.of:
-        return None
-    return adapter.needs.vectors, torch.tensor([names.index(tool) for tool, _ in adapter.needs.of])
 
 
 def _of_adapter(request: Request, part: str) -> Tensor | None:

@@ -7,10 +7,12 @@ from collections.abc import Callable, Generator, Sequence
 
 import torch
 
-from agent_specializer.edge.arguments import Sampler, Tail
+from agent_specializer.edge.arguments import Sampler, Tail, loops
 from agent_specializer.edge.grammar import Vocabulary
 from agent_specializer.edge.passes import Feed, Seen
 
+RUN, TIMES = 24, 3
+"""An answer ends once a run of up to RUN tokens came TIMES times in a row: greedy decoding would never get out of it."""
 FIRST_CANDIDATES = 64
 """An answer starts with one of so many likeliest tokens that is not blank."""
 
@@ -37,6 +39,8 @@ def decode_words(
             break
         count += 1
         tail.tokens.append(token)
+        if loops(tail.tokens[-count:], run=RUN, times=TIMES):
+            break
         # The blank behind "Answer:" is no part of the answer.
         text = (text + letters.decode(vocabulary.text([token]))).lstrip()
         found = [at for at in (text.find(end) for end in ends) if at >= 0]

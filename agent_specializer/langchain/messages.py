@@ -108,6 +108,7 @@ def response_metadata(reply: Reply, *, name: str, agent: str | None, mode: str) 
         "adapter": reply.adapter,
         "cache": reply.cache,
         "confidence": reply.confidence,
+        "missing": list(reply.missing),
         "seconds": reply.usage.seconds,
         "first_token_seconds": reply.usage.first_token_seconds,
         "saved_tokens": reply.usage.saved_prompt_tokens,

@@ -218,11 +218,12 @@ class ChoiceHead(nn.Module):
         likeness = torch.einsum(form, found, needs).masked_fill(~inside[:, None], -1.0)
         return self.need_t * likeness.amax(-1) + self.need_bias
 
-    def complete(self, words: Tensor, inside: Tensor, needs: Tensor, of: Tensor, *, tools: int) -> Tensor:
+    @staticmethod
+    def complete(evidence: Tensor, of: Tensor, *, tools: int) -> Tensor:
         """Log-probability that the request says all that each tool requires, (batch, tools).
 
         Args:
-            words, inside, needs: as in `evidence`. of: (needs,) index of the tool that each is of.
+            evidence: (batch, needs). of: (needs,) index of the tool that each is of.
         """
-        said = nn.functional.logsigmoid(self.evidence(words, inside, needs))
-        return torch.zeros(len(words), tools, device=said.device).index_add(1, of.to(said.device), said)
+        said = nn.functional.logsigmoid(evidence)
+        return torch.zeros(len(said), tools, device=said.device).index_add(1, of.to(said.device), said)

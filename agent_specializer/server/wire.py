@@ -123,7 +123,7 @@ def usage(message: AIMessage) -> dict[str, int]:
 
 
 def specialized(message: AIMessage) -> dict[str, Any]:
-    names = ("adapter", "cache", "confidence", "seconds", "first_token_seconds", "saved_tokens")
+    names = ("adapter", "cache", "confidence", "missing", "seconds", "first_token_seconds", "saved_tokens")
     return {name: message.response_metadata.get(name) for name in names}
 
 

@@ -13,6 +13,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 from agent_specializer.errors import IntakeError
@@ -105,6 +106,7 @@ def read_sources(data: Path, *, exclude: Sequence[str] = ()) -> tuple[list[Sourc
             continue
         toolsets = read_toolsets(path)
         rows = read_examples(examples) if examples else _made_up(toolsets)
+        rows += [answer for example in rows for answer in answers_to_results(example)]
         rows = [
             e
             for e in rows
@@ -230,6 +232,17 @@ def _is_dev(toolset_id: str) -> bool:
         int(hashlib.sha256(family.encode()).hexdigest(), 16) % DEV_SHARE == 0
         for family in families(toolset_id)
     )
+
+
+def answers_to_results(example: Example) -> list[Example]:
+    """The places in the conversation of `example` where a tool's result was answered in words, an example each."""
+    found = []
+    for at, (before, after) in enumerate(pairwise(example.messages), 1):
+        if before.role == "tool" and after.role == "assistant" and after.content and not after.calls:
+            found.append(
+                replace(example, messages=example.messages[:at], calls=(), accepted=(), answer=after.content)
+            )
+    return found
 
 
 MADE_UP = "made_up"

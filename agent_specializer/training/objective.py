@@ -8,14 +8,16 @@ A next-token loss alone teaches the generator next to nothing about a toolset: t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
 
 from agent_specializer.edge.attention import segment_masks
 from agent_specializer.edge.choose import normaliser
 from agent_specializer.loragen.features import averages, join, words_of
-from agent_specializer.loragen.models import decoder, logits
+from agent_specializer.loragen.models import cached, decoder, logits
 from agent_specializer.loragen.toolkeys import ChoiceHead
 from agent_specializer.training.rows import IGNORE, Batch
 
@@ -46,21 +48,11 @@ def score(
 ) -> Scores:
     """Runs `batch` (the empty request being its last row) and scores every choice of every row.
 
-    The adapter must be in force (`edge.pooled`). `keys` (choices, key_dim), or empty. `needs`: their vectors, and the tool
+    The adapter must be in force (`edge.pooled`), the same for all rows. `keys` (choices, key_dim), or empty. `needs`: their vectors, and the tool
     that each is of.
     """
-    dtype = next(model.parameters()).dtype
     device = batch.ids.device
-    masks = segment_masks(
-        model.config, batch.segments, batch.positions, queries=batch.ids.shape[1], dtype=dtype
-    )
-    read = decoder(model)(
-        input_ids=batch.ids,
-        attention_mask=masks,
-        position_ids=batch.positions,
-        use_cache=False,
-        output_hidden_states=bool(keys.numel()),
-    )
+    read = _read(model, batch, deep=bool(keys.numel()))
     states = read.last_hidden_state
     rows = torch.arange(len(batch.ids), device=device)
     fed = len(batch.tree.tokens)
@@ -83,7 +75,8 @@ def score(
         place = torch.arange(batch.ids.shape[1], device=device)
         inside = (place >= 1) & (place < batch.turns[:-1, 1:])
         words = words_of(read.hidden_states)[:-1]
-        complete = head.complete(words, inside, *needs, tools=batch.tree.choices - 1)
+        vectors, of = needs
+        complete = head.complete(head.evidence(words, inside, vectors), of, tools=batch.tree.choices - 1)
     nll = (
         nn.functional.cross_entropy(reply_out, torch.searchsorted(subset, targets))
         if len(targets)
@@ -95,6 +88,38 @@ def score(
         names=calibrated,
         complete=complete,
         reply_nll=nll,
+    )
+
+
+def _read(model: nn.Module, batch: Batch, *, deep: bool) -> Any:
+    """What the body of `model` makes of the rows; `deep`: with the hidden states of all layers.
+
+    A context is read once, and every row sees its keys and values. They have gradients: the adapter changes them, too.
+    """
+    body, rows, shared = decoder(model), len(batch.ids), len(batch.context)
+    segments, positions = batch.segments, batch.positions
+    keep: dict[str, Any] = {"use_cache": False}
+    if shared:
+        cache = DynamicCache()
+        keep = cached(body, cache)
+        body(input_ids=batch.context[None], **keep)
+        cache.batch_repeat_interleave(rows)
+        place = torch.arange(shared, device=segments.device).expand(rows, -1)
+        segments = torch.cat([torch.zeros_like(place), segments], 1)
+        positions = torch.cat([place, positions], 1)
+    masks = segment_masks(
+        model.config,
+        segments,
+        positions,
+        queries=batch.ids.shape[1],
+        dtype=next(model.parameters()).dtype,
+    )
+    return body(
+        input_ids=batch.ids,
+        attention_mask=masks,
+        position_ids=batch.positions,
+        output_hidden_states=deep,
+        **keep,
     )
 
 
