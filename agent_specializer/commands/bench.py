@@ -93,6 +93,23 @@ def latency(
     _report(report, as_json)
 
 
+@app.command()
+def dev_split(
+    data: Annotated[Path, typer.Option(help="Folder of example files, as for `train`.")],
+    out: Annotated[Path, typer.Option(help="Folder to write dev.toolsets.jsonl and dev.examples.jsonl to.")],
+    per_file: Annotated[int, typer.Option(help="Requests of one file at most.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    exclude: Annotated[str, typer.Option(help="Names of files to leave out, with commas.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Write what training holds out as example files: to choose thresholds on, and between ways."""
+    from agent_specializer.training.dev_split import write_dev_split
+
+    left_out = tuple(name.strip() for name in exclude.split(",") if name.strip())
+    counts = write_dev_split(data, out, per_file=per_file, seed=seed, exclude=left_out)
+    print_json(counts) if as_json else print(", ".join(f"{k} {v}" for k, v in counts.items()))
+
+
 bench_langchain.register(app)
 
 

@@ -264,15 +264,15 @@ def need_loss(
     keys: ToolKeys, head: ChoiceHead, bank: Bank, rows: Tensor, read: Read, *, dropout: float = 0.0
 ) -> Tensor:
     """Mean cross-entropy of whether each request says what the parameters of its tool are."""
-    asked = bank.asked[rows]
-    present = asked >= 0
-    if not present.any() or head.found is None:
+    some = (bank.asked[rows] >= 0).any(1).nonzero().flatten()
+    if not len(some) or head.found is None:
         return read.features.sum() * 0
-    device = read.features.device
+    asked = bank.asked[rows[some]]
+    present, device = asked >= 0, read.features.device
     features = nn.functional.dropout(bank.parameters[asked.clamp_min(0)].to(device), dropout)
-    logits = head.evidence(read.words, read.inside, keys.need(features))
+    logits = head.evidence(read.words[some], read.inside[some], keys.need(features))
     wrong = nn.functional.binary_cross_entropy_with_logits(
-        logits, bank.filled[rows].to(device), reduction="none"
+        logits, bank.filled[rows[some]].to(device), reduction="none"
     )
     loss: Tensor = wrong[present.to(device)].mean()
     return loss
