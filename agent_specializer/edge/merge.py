@@ -64,8 +64,8 @@ class MergedWeights:
         known = key in self._merged
         if not known:
             # Room first, so that two adapters are never held where the budget allows one.
-            self._evict(keep=max(0, self.budget_bytes // self.adapter_bytes - 1))
-            self._merged[key] = self.merge(gates)
+            room = self._evict(keep=max(0, self.budget_bytes // self.adapter_bytes - 1))
+            self._merged[key] = self.merge(gates, room=room)
         self._merged.move_to_end(key)
         if self.active != key:
             self._point(self._merged[key])
@@ -85,18 +85,24 @@ class MergedWeights:
             self.deactivate()
         self._merged.pop(key, None)
 
-    def merge(self, gates: Tensor) -> Weights:
-        """``W + dW`` of every linear: computed in float32, held in the model's dtype."""
+    def merge(self, gates: Tensor, *, room: Weights | None = None) -> Weights:
+        """``W + dW`` of every linear: computed in float32, held in the model's dtype. `room`: weights to write over."""
         with torch.inference_mode(False), torch.no_grad():
             factors = self.pool.lora(gates.to(next(self.pool.parameters()).device))
+            scratch: dict[torch.Size, Tensor] = {}
             merged = []
-            for (layer, name, _), base in zip(self._linears, self._base, strict=True):
-                weight = factors[layer, name].merged_into(base)
-                if not weight.isfinite().all():
+            for i, ((layer, name, _), base) in enumerate(zip(self._linears, self._base, strict=True)):
+                if base.shape not in scratch:
+                    scratch[base.shape] = torch.empty_like(base, dtype=torch.float32)
+                try:
+                    weight = factors[layer, name].merged_into(
+                        base, out=room[i] if room else None, scratch=scratch[base.shape]
+                    )
+                except OverflowError:
                     raise AdapterError(
                         f"merging gives infinite weights in {name} of layer {layer}",
                         hint="the generator checkpoint or the adapter is damaged: specialise again",
-                    )
+                    ) from None
                 merged.append(weight)
         return merged
 
@@ -104,10 +110,13 @@ class MergedWeights:
         for (_, _, linear), weight in zip(self._linears, weights, strict=True):
             linear.weight.data = weight
 
-    def _evict(self, *, keep: int) -> None:
+    def _evict(self, *, keep: int) -> Weights | None:
+        """Forget the least recently used adapters until `keep` are left; the weights of the last one forgotten."""
+        gone: Weights | None = None
         if len(self._merged) > keep and self.active is not None and keep == 0:
             self._point(self._base)
             self.active = None
         while len(self._merged) > keep:
             oldest = next(key for key in self._merged if key != self.active)
-            del self._merged[oldest]
+            gone = self._merged.pop(oldest)
+        return gone

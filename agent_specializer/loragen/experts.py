@@ -27,10 +27,26 @@ class LoraFactors:
         """dW, (out, in), in the factors' dtype."""
         return self.B @ self.A
 
-    def merged_into(self, weight: Tensor) -> Tensor:
-        """``W + dW`` in the dtype of `weight` (out, in), which stays as it is: summed in float32, rounded once."""
+    def merged_into(
+        self, weight: Tensor, *, out: Tensor | None = None, scratch: Tensor | None = None
+    ) -> Tensor:
+        """``W + dW`` in the dtype of `weight` (out, in), which stays as it is: summed in float32, rounded once.
+
+        Args:
+            out: like `weight`, to write the result to. scratch: (out, in) float32, to sum in: memory that was written
+                before is twice as fast as new pages.
+
+        Raises:
+            OverflowError: a sum is not finite in that dtype.
+        """
         A, B = self.A.detach().to(weight.device), self.B.detach().to(weight.device)
-        return torch.addmm(weight.detach().float(), B, A).to(weight.dtype)
+        total = torch.empty_like(weight, dtype=torch.float32) if scratch is None else scratch
+        total.copy_(weight.detach()).addmm_(B, A)
+        low, high = total.aminmax()
+        limit = torch.finfo(weight.dtype).max
+        if not (-limit <= low and high <= limit):  # false for NaN, too
+            raise OverflowError("W + dW is not finite")
+        return (torch.empty_like(weight) if out is None else out).copy_(total)
 
 
 class ExpertPool(nn.Module):
