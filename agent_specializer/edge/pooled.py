@@ -17,7 +17,8 @@ from agent_specializer.loragen.models import LINEARS, decoder, gated_mlps
 def pooled(model: nn.Module, pool: ExpertPool, gates: Tensor) -> Iterator[None]:
     """While open, each row b of a batch runs through ``W + (alpha / r) * sum_j gates[b, layer, j] * B_j A_j``.
 
-    `gates` (batch, layers, experts), one adapter per row; differentiable. The model's weights are not touched.
+    `gates` (batch, layers, experts), one adapter per row, or a batch of one for all rows; differentiable. The model's
+    weights are not touched.
     """
     if tuple(gates.shape[1:]) != (pool.layers, pool.experts):
         raise AdapterError(

@@ -28,6 +28,7 @@ class Row:
 
     Attributes:
         prefix: token ids up to and including ``Call:``.
+        context: how many of them are the context's, which the rows of a composition have in common.
         gold: index of the right choice; IGNORE for the row of the empty request.
         excluded: choices that are right too (later calls of the same turn) and so neither gold nor wrong.
         reply: what follows the right choice's label, all of it supervised.
@@ -45,11 +46,13 @@ class Row:
     """First token of the prefix that belongs to the newest turn, and the one behind the last (calls of it left out)."""
     filled: dict[str, bool] = field(default_factory=dict)
     """Whether the request says what each parameter of the right tool is, where that can be told."""
+    context: int = 0
 
 
 def empty_row(tokenizer: PreTrainedTokenizerBase, context: str = "") -> Row:
     """The row that measures the priors."""
-    return Row(prefix=tuple(tokenizer(context + EMPTY).input_ids), gold=IGNORE)
+    ids, shared = tokens_behind(tokenizer, context, EMPTY)
+    return Row(prefix=tuple(ids), gold=IGNORE, context=shared)
 
 
 def example_row(
@@ -62,7 +65,10 @@ def example_row(
     arguments: bool = True,
     context: str = "",
 ) -> Row:
-    """The row of one step of `example`: its first call mostly, else a later one, or that nothing more is to be called."""
+    """The row of one step of `example`: its first call mostly, else a later one, or that nothing more is to be called.
+
+    `context`: a text that stands in front of the conversation, which is cut to `MAX_PREFIX` tokens without it.
+    """
     names = toolset.names
     calls = list(example.calls)
     step = 0 if not calls or rng.random() < 0.6 else rng.randint(1, len(calls))
@@ -70,15 +76,15 @@ def example_row(
     turn = newest_turn(tokenizer, text, len(tokenizer(text).input_ids))
     for call in calls[:step]:
         text += render_call(call, toolset.tool(call.name).parameters)
-    prefix = tokenizer(text).input_ids
-    if len(prefix) > MAX_PREFIX:
-        cut = len(prefix) - MAX_PREFIX
-        prefix = prefix[:1] + prefix[1 - MAX_PREFIX :]
-        turn = (max(1, turn[0] - cut), max(2, turn[1] - cut))
+    prefix, shared = tokens_behind(tokenizer, context, text)
     if context:
-        before = tokenizer(context).input_ids
-        turn = (turn[0] + len(before) - 1, turn[1] + len(before) - 1)
-        prefix = before + prefix[1:]
+        moved = len(prefix) - len(tokenizer(text).input_ids)
+        turn = (turn[0] + moved, turn[1] + moved)
+    front = shared or 1  # the start token stays, too
+    cut = len(prefix) - front - (MAX_PREFIX - 1)
+    if cut > 0:
+        prefix = prefix[:front] + prefix[front + cut :]
+        turn = (max(front, turn[0] - cut), max(front + 1, turn[1] - cut))
     remaining = calls[step:]
     filled: dict[str, bool] = {}
     lead: list[int] = []
@@ -111,7 +117,21 @@ def example_row(
         called=step > 0,
         turn=turn,
         filled=filled,
+        context=shared,
     )
+
+
+def tokens_behind(tokenizer: PreTrainedTokenizerBase, context: str, text: str) -> tuple[list[int], int]:
+    """Tokens of `text` behind `context`, and how many of them are the context's alone.
+
+    Both are tokenised as one, as the engine does: where they meet, a token may belong to both.
+    """
+    ids: list[int] = tokenizer(context + text).input_ids
+    if not context:
+        return ids, 0
+    alone = tokenizer(context).input_ids
+    pairs = enumerate(zip(alone, ids, strict=False))
+    return ids, next((place for place, (a, b) in pairs if a != b), min(len(alone), len(ids) - 1))
 
 
 def _filled(tool: ToolSpec, call: Call, example: Example) -> dict[str, bool]:
@@ -131,6 +151,8 @@ class Batch:
 
     Attributes:
         ids, segments, positions: what the model reads; segments as in `edge.attention`.
+        context: (context,) ids of what stands in front of every row and is read once; no part of `ids`, but counted
+            by `positions`. Empty where rows stand alone.
         last: (rows,) index of the prefix's last token.
         gold: (rows,) right choice or IGNORE.
         excluded: (rows, choices) bool.
@@ -142,6 +164,7 @@ class Batch:
     ids: Tensor
     segments: Tensor
     positions: Tensor
+    context: Tensor
     last: Tensor
     gold: Tensor
     excluded: Tensor
@@ -152,14 +175,17 @@ class Batch:
 
     @property
     def tokens(self) -> int:
-        """Tokens that are not padding."""
-        return int((self.segments != PAD).sum())
+        """Tokens that the model reads, padding left out."""
+        return len(self.context) + int((self.segments != PAD).sum())
 
 
-def collate(rows: list[Row], tree: NameTree, pad: int) -> Batch:
-    """Rows that share `tree` as one batch."""
+def collate(rows: list[Row], tree: NameTree, pad: int, *, share: bool = True) -> Batch:
+    """Rows that share `tree` as one batch. `share`: their context is read once for all; otherwise each repeats it."""
+    shared = min(row.context for row in rows) if share else 0
+    context = rows[0].prefix[:shared]
+    assert all(row.prefix[:shared] == context for row in rows)
     fed, fed_segments, depths = tree.tokens.tolist(), tree.segments.tolist(), tree.depths.tolist()
-    width = max(len(r.prefix) + len(fed) + len(r.lead) + len(r.reply) for r in rows)
+    width = max(len(r.prefix) - shared + len(fed) + len(r.lead) + len(r.reply) for r in rows)
     shape = (len(rows), width)
     ids = torch.full(shape, pad)
     segments = torch.full(shape, PAD)
@@ -167,17 +193,16 @@ def collate(rows: list[Row], tree: NameTree, pad: int) -> Batch:
     targets = torch.full(shape, IGNORE)
     excluded = torch.zeros(len(rows), tree.choices, dtype=torch.bool)
     for i, row in enumerate(rows):
-        start = len(row.prefix)
+        own = row.prefix[shared:]
+        start = len(own)
         tail = [*row.lead, *row.reply]
-        here = start + len(fed)
-        end = here + len(tail)
-        ids[i, :end] = torch.tensor([*row.prefix, *fed, *tail])
+        end = start + len(fed) + len(tail)
+        ids[i, :end] = torch.tensor([*own, *fed, *tail])
         segments[i, :end] = torch.tensor([0] * start + fed_segments + [row.gold + 1] * len(tail))
         # The tail stands behind its label's fed tokens, as if the other names were not there.
         tail_from = start + (len(tree.labels[row.gold]) - 1 if tail else 0)
-        positions[i, :end] = torch.tensor(
-            [*range(start), *(start + d for d in depths), *range(tail_from, tail_from + len(tail))]
-        )
+        places = [*range(start), *(start + d for d in depths), *range(tail_from, tail_from + len(tail))]
+        positions[i, :end] = shared + torch.tensor(places)
         supervised = len(row.reply)
         if supervised:
             targets[i, end - supervised - 1 : end - 1] = torch.tensor(row.reply)
@@ -186,11 +211,12 @@ def collate(rows: list[Row], tree: NameTree, pad: int) -> Batch:
         ids=ids,
         segments=segments,
         positions=positions,
-        last=torch.tensor([len(r.prefix) - 1 for r in rows]),
+        context=torch.tensor(context, dtype=torch.long),
+        last=torch.tensor([len(r.prefix) - shared - 1 for r in rows]),
         gold=torch.tensor([r.gold for r in rows]),
         excluded=excluded,
         targets=targets,
         called=torch.tensor([r.called for r in rows]),
-        turns=torch.tensor([r.turn for r in rows]),
+        turns=torch.tensor([r.turn for r in rows]).sub(shared).clamp_min(0),
         tree=tree,
     )

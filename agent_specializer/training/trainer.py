@@ -289,7 +289,7 @@ class Trainer:
             if found.of:
                 of = torch.tensor([toolset.names.index(tool) for tool, _ in found.of])
                 needs = (found.vectors.to(self.accelerator.device), of)
-        with pooled(self.edge, generator.pool, gates[None].expand(len(batch.ids), -1, -1)):
+        with pooled(self.edge, generator.pool, gates[None]):  # the same for every row
             return score(self.edge, generator.head, batch, keys, needs)
 
     # Dev score ----------------------------------------------------------------------------------------------------
