@@ -94,7 +94,7 @@ class Scorer:
 
     def _evidence(self, seen: Seen) -> Tensor | None:
         """Logits that the request says what each need is about, (1, needs)."""
-        if self.head is None or self.needs is None or seen.words is None:
+        if self.head is None or self.needs is None or not self.needs.of or seen.words is None:
             return None
         device = self.head.log_alpha.device
         words = seen.words[None, 1:].to(device)  # without the start token

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from agent_specializer.edge.events import CallDelta, ChoiceMade, Done, TextDelta
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.transcript import arguments_text, render
 from agent_specializer.errors import AdapterError, DecodeError
-from agent_specializer.loragen import Adapter, ChoiceHead
+from agent_specializer.loragen import Adapter, ChoiceHead, Needs
 from agent_specializer.messages import Call, Message, Reply
 from agent_specializer.specs import Toolset
 
@@ -165,7 +166,7 @@ def test_the_adapters_priors_and_keys_decide(
         fresh = EdgeEngine(model, engine.tokenizer, pool=engine.pool)
     reply = fresh.reply(say("hi"), toolset, adapter=adapter.with_priors(shifted))
     assert reply.choices[0].name == toolset.names[1]
-    head = ChoiceHead(64, 8, width=8).eval()
+    head = ChoiceHead(16, 8, width=8).eval()
     with torch.no_grad():
         head.log_t.fill_(8.0)
     for wanted in range(4):
@@ -186,17 +187,21 @@ def test_the_adapters_priors_and_keys_decide(
 def test_an_adapter_of_other_tools_is_refused_and_another_order_is_not(
     engine: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
 ) -> None:
-    keys = torch.eye(4, 8)
-    engine.head = ChoiceHead(64, 8, width=8).eval()
-    plain = make_adapter(engine.pool, toolset, keys=keys)
+    keys, unit = torch.eye(4, 8), torch.nn.functional.normalize
+    engine.head = ChoiceHead(16, 8, 4, width=8).eval().requires_grad_(False)
+    engine.head.ask.fill_(5.0)
+    vectors = unit(torch.randn(3, 4, generator=torch.Generator().manual_seed(2)), dim=-1)
+    needs = Needs(vectors, (("get_weather", "city"), ("set_light", "room"), ("set_light", "level")))
+    plain = make_adapter(engine.pool, toolset, keys=keys, needs=needs)
     order = [2, 0, 1]
-    turned = Adapter(
-        gates=plain.gates,
+    turned = replace(
+        plain,
         names=tuple(toolset.names[i] for i in order),
         keys=keys[[*order, 3]],
-        toolset=plain.toolset,
-        generator=plain.generator,
+        needs=Needs(vectors[[2, 0, 1]], tuple(needs.of[i] for i in (2, 0, 1))),
     )
+    bare = engine.reply(say("hi"), toolset, adapter=replace(plain, needs=Needs()))
+    assert not same(bare, engine.reply(say("hi"), toolset, adapter=plain)), "needs make no difference"
     assert same(
         engine.reply(say("hi"), toolset, adapter=plain), engine.reply(say("hi"), toolset, adapter=turned)
     )
