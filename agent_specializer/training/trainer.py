@@ -474,6 +474,7 @@ class Trainer:
             "step": self.step,
             "finished": self.finished,
             "history": self.history,
+            "mean_gates": self.mean_gates,
             "options": asdict(self.options),
         }
         temporary = self.out / f"{STATE}.tmp"
@@ -499,6 +500,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.step, self.history, self.finished = state["step"], state["history"], state["finished"]
+        self.mean_gates = state.get("mean_gates")
 
 
 def accuracy(scores: Tensor, batch: Batch) -> float:
