@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -292,10 +293,31 @@ def _overwrite_blob(home: Path, change) -> None:
     db.close()
 
 
+def _with_needs(change):
+    """Changes the vectors of an adapter's needs and what they are of."""
+
+    def changed(blob):
+        from agent_specializer.loragen import Adapter, Needs
+
+        adapter = Adapter.from_bytes(blob)
+        assert adapter.needs.of == (("set_light", "level"),)
+        return replace(adapter, needs=Needs(*change(adapter.needs.vectors, adapter.needs.of))).to_bytes()
+
+    return changed
+
+
 @pytest.mark.parametrize(
     "change",
-    [lambda blob: blob[: len(blob) // 2], lambda blob: b"", lambda blob: blob[:-600] + b"\xff" * 600],
-    ids=["cut off", "empty", "overwritten"],
+    [
+        lambda blob: blob[: len(blob) // 2],
+        lambda blob: b"",
+        lambda blob: blob[:-600] + b"\xff" * 600,
+        _with_needs(lambda vectors, of: (vectors * float("nan"), of)),
+        _with_needs(lambda vectors, of: (vectors, of * 2)),
+        _with_needs(lambda vectors, of: (vectors[:, :-1], of)),
+        _with_needs(lambda vectors, of: (vectors, (("no_such_tool", "level"),))),
+    ],
+    ids=["cut off", "empty", "overwritten", "no number", "too few needs", "narrow needs", "needs of another"],
 )
 def test_a_damaged_adapter_is_found_and_made_again_with_a_warning(specializer, home, caplog, change):
     first = specializer.specialize("home")

@@ -190,7 +190,8 @@ class AdapterCache:
             and adapter.priors is not None
             and tuple(adapter.priors.shape) == (choices,)
             and bool(adapter.priors.isfinite().all() and adapter.keys.isfinite().all())
-            and len(adapter.needs.vectors) == len(adapter.needs.of)
+            and tuple(adapter.needs.vectors.shape)
+            == ((len(adapter.needs.of), self.generator.config.need_dim) if adapter.needs.of else (0, 0))
             and {tool for tool, _ in adapter.needs.of} <= set(adapter.names)
             and bool(adapter.needs.vectors.isfinite().all())
             # NaN fails the comparison, too.

@@ -89,7 +89,7 @@ class Adapter:
                 priors=tensors.get("priors"),
                 needs=Needs(tensors["needs"].float(), of) if of else Needs(),
             )
-        except (SafetensorError, KeyError, ValueError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise AdapterError(
                 f"the stored adapter is damaged ({error})",
                 hint="evict it from the cache and specialise again",
@@ -108,6 +108,7 @@ class Adapter:
             and self.keys.shape == other.keys.shape
             and torch.allclose(self.keys, other.keys, atol=tolerance)
             and self.needs.of == other.needs.of
+            and self.needs.vectors.shape == other.needs.vectors.shape
             and torch.allclose(self.needs.vectors, other.needs.vectors, atol=tolerance)
         )
 
