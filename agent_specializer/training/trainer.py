@@ -1,4 +1,4 @@
-"""One training run: what a step draws, computes and changes; dev score; resumable state.
+"""One training run: what a step draws, computes and changes; dev score; the whole run, step after step.
 
 What is drawn at a step depends on the seed and the step alone, so a run that was cut and resumed sees what an unbroken
 one would have. Several devices share a step through Accelerate: each takes compositions of its own, gradients are averaged.
@@ -6,13 +6,10 @@ one would have. Several devices share a step through Accelerate: each takes comp
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,71 +20,20 @@ from transformers import PreTrainedTokenizerBase, get_cosine_schedule_with_warmu
 from agent_specializer.describe import describe_toolset
 from agent_specializer.edge.choose import NameTree
 from agent_specializer.edge.pooled import pooled
-from agent_specializer.errors import CheckpointError, ConfigError
-from agent_specializer.loragen.checkpoint import load_parts, save_checkpoint
+from agent_specializer.errors import ConfigError
 from agent_specializer.loragen.cloud import tokenize
-from agent_specializer.loragen.generator import Generator, GeneratorConfig
-from agent_specializer.loragen.models import shape_of
+from agent_specializer.loragen.generator import Generator
 from agent_specializer.loragen.router import balance_loss
-from agent_specializer.loragen.toolkeys import ToolReading
-from agent_specializer.specs import Toolset, ToolSpec
-from agent_specializer.training.bank import Bank, fill, need_loss, read_bank, read_rows, some_of
-from agent_specializer.training.data import Composition, Compositions, Kinships, read_sources, vague
-from agent_specializer.training.keys import (
-    NEED_WEIGHT,
-    calibrate,
-    choice_loss,
-    fit,
-    fit_confidence,
-    key_accuracy,
-)
+from agent_specializer.specs import Toolset
+from agent_specializer.training.bank import Bank
+from agent_specializer.training.data import Composition, Compositions, read_sources
 from agent_specializer.training.objective import BALANCE_WEIGHT, Scores, loss, score
+from agent_specializer.training.options import TrainOptions, generator_config
 from agent_specializer.training.rows import Batch, collate, empty_row, example_row
+from agent_specializer.training.stages import finish, prepare, wide_loss
+from agent_specializer.training.state import STATE, load_state, save_state, start_from
 
-STATE = "state.pt"
-READINGS = "readings.pt"
-"""What the cloud makes of the tools, kept beside the run: it never changes."""
-FIRST = 1_000_000
-"""Compositions that fill the bank of requests are numbered from here: others than those of the joint steps."""
-REFRESH = 25
-"""Steps for which the mean gates are kept."""
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """`kind`: the generator, or a baseline trained on the same data: one LoRA for all toolsets, with or without tools
-    in its prompt. `pool_size`: how many compositions the run draws from; their descriptions' keys and values are kept
-    up to `cache_bytes`. `per_step`: compositions of `examples` requests per step and device; beside them stand requests of
-    `key_tokens` tokens from a bank of `key_compositions` compositions of `key_examples`, told apart from `key_foreign` tools.
-    `fit_requests`: of the bank, how many are read for the second stage."""
-
-    kind: str = "generator"
-    steps: int = 600
-    seed: int = 0
-    lr: float = 1e-3
-    warmup: int = 30
-    weight_decay: float = 0.1
-    per_step: int = 2
-    examples: int = 8
-    pool_size: int = 300
-    cache_bytes: int = 4_000_000_000
-    dev_every: int = 100
-    dev_compositions: int = 12
-    save_every: int = 25
-    clip: float = 1.0
-    experts: int = 8
-    top_k: int = 2
-    rank: int = 8
-    cloud_lora_rank: int = 8
-    key_dim: int = 256
-    dropout: float = 0.0
-    key_tokens: int = 2048
-    key_foreign: int = 256
-    key_compositions: int = 1500
-    key_examples: int = 24
-    key_epochs: int = 8
-    fit_requests: int = 8000
-    calibration_compositions: int = 48
+__all__ = ["TrainOptions", "Trainer", "accuracy"]
 
 
 class Trainer:
@@ -115,7 +61,7 @@ class Trainer:
         self.edge = edge.requires_grad_(False).to(device)
         cloud.requires_grad_(False).to(device)
         sources, dev = read_sources(data, exclude=exclude)
-        self._train_sources, self._dev_sources = sources, dev or sources
+        self.train_sources, self.dev_sources = sources, dev or sources
         self.sources = {s.name: len(s.examples) for s in sources}
         self.choice_only = {id_ for s in sources if s.choice_only for id_ in s.by_toolset}
         self.train_set = Compositions(sources, seed=options.seed, examples=options.examples)
@@ -127,7 +73,7 @@ class Trainer:
             "opaque": [opaque_set[i] for i in range(half)],
         }
         torch.manual_seed(options.seed)
-        config = _config(options, cloud, edge)
+        config = generator_config(options, cloud, edge)
         self.generator = Generator(config, cloud, cloud_tokenizer or tokenizer).to(device)
         if self.generator.config.routed:
             self.generator.reader.start_from(cloud, torch.Generator().manual_seed(options.seed))
@@ -136,10 +82,11 @@ class Trainer:
         )
         self.schedule = get_cosine_schedule_with_warmup(self.optimizer, options.warmup, options.steps)
         if start is not None:
-            self._start_from(start)
+            start_from(self.generator, start)
         self.step = 0
         self.finished = False
         self.bank: Bank | None = None
+        self.dev_bank: Bank | None = None
         self.mean_gates: Tensor | None = None
         self.history: list[dict[str, Any]] = []
         self._descriptions: OrderedDict[str, list[tuple[Tensor, Tensor]]] = OrderedDict()
@@ -183,7 +130,7 @@ class Trainer:
             tokens += batch.tokens
             choice += accuracy(scores.total, batch) / len(batches)
         if self.bank is not None:
-            wide, read_tokens = self.wide_loss(self.bank)
+            wide, read_tokens = wide_loss(self, self.bank)
             total, tokens = total + wide, tokens + read_tokens
         balance = balance_loss(torch.stack(gates))
         total = total + BALANCE_WEIGHT * balance
@@ -204,29 +151,6 @@ class Trainer:
             "gradient_norm": float(norm),
             "tokens": tokens,
         }
-
-    def wide_loss(self, bank: Bank) -> tuple[Tensor, int]:
-        """Loss of this step's requests of the bank, under the mean gates: keys against many tools, and needs."""
-        options, world = self.options, self.accelerator.num_processes
-        count = len(bank.batches(options.key_tokens, random.Random(f"{options.seed}/wide/0")))
-        epoch, place = divmod(self.step * world + self.accelerator.process_index, count)
-        order = bank.batches(options.key_tokens, random.Random(f"{options.seed}/wide/{epoch}"))
-        some = order[place % len(order)]
-        rows = [bank.rows[i] for i in some]
-        if self.mean_gates is None or self.step % REFRESH == 0:
-            self.mean_gates = self._mean_gates()
-        with pooled(self.edge, self.generator.pool, self.mean_gates[None]):
-            read = read_rows(self.edge, rows)
-        generator = torch.Generator().manual_seed(
-            random.Random(f"{options.seed}/wide/{self.step}").getrandbits(32)
-        )
-        at = torch.tensor(some)
-        keys, head = self.generator.keys, self.generator.head
-        choice = choice_loss(
-            keys, head, bank, at, read.features, generator, foreign=options.key_foreign, dropout=0.05
-        )
-        need = need_loss(keys, head, bank, at, read)
-        return choice + NEED_WEIGHT * need, sum(len(row.prefix) for row in rows)
 
     def batch(self, composition: Composition, rng: random.Random, limit: int | None = None) -> Batch:
         """The rows of a composition's examples and of the empty request, on the device."""
@@ -320,13 +244,13 @@ class Trainer:
         """Train to the end (or for `stop_after` seconds); writes the checkpoint and the run's state as it goes."""
         self.out.mkdir(parents=True, exist_ok=True)
         if resume:
-            self.load_state()
+            load_state(self)
         elif (self.out / STATE).exists():
             raise ConfigError(
                 f"{self.out} holds a run already", hint="go on with --resume, or give another --out"
             )
-        if self._has_keys and not self.finished:
-            self.prepare()
+        if self.has_keys and not self.finished:
+            prepare(self)
         started = last = time.monotonic()
         tokens = 0
         while self.step < self.options.steps:
@@ -345,196 +269,23 @@ class Trainer:
             self.log(row)
             cut = stop_after is not None and now - started > stop_after
             if self.step % self.options.save_every == 0 or self.step == self.options.steps or cut:
-                self.save_state()
+                save_state(self)
             if cut:
                 return self.out
         if not self.finished:
-            self.finish()
+            finish(self)
         return self.out
 
     @property
-    def _has_keys(self) -> bool:
+    def has_keys(self) -> bool:
         config = self.generator.config
         return bool(config.routed and config.key_dim)
-
-    def prepare(self) -> None:
-        """Fill the bank; before the first step fit keys and needs on what the untrained edge makes of some of it."""
-        options = self.options
-        supply = Compositions(
-            self._train_sources, seed=options.seed, examples=options.key_examples, opaque_share=0.0
-        )
-        kin = Kinships(self._train_sources)
-        compositions = [supply[FIRST + i] for i in range(options.key_compositions)]
-        self.bank = fill(compositions, self.tokenizer, self._readings, kin, seed=options.seed)
-        held_out = Compositions(
-            self._dev_sources, seed=options.seed, examples=options.key_examples, opaque_share=0.0
-        )
-        count = max(1, options.key_compositions // 30)
-        self._dev_bank = fill(
-            [held_out[FIRST + i] for i in range(count)],
-            self.tokenizer,
-            self._readings,
-            kin,
-            seed=options.seed,
-        )
-        if self.step == 0:
-            row: dict[str, Any] = {
-                "step": 0,
-                "stage": "bank",
-                "requests": len(self.bank),
-                "tools": len(self.bank.tools),
-            }
-            self.log(row | self._fit(start=True, epochs=options.key_epochs))
-            self.save_state()
-
-    def _fit(self, *, start: bool, epochs: int, lr: float = 1e-3) -> dict[str, float]:
-        """Fit keys and needs on what the edge makes of part of the bank under the mean gates."""
-        assert self.bank is not None
-        options, config = self.options, self.generator.config
-        self.generator.eval()
-        gates = self._mean_gates()
-        rng = random.Random(f"{options.seed}/fit")
-        part = some_of(
-            self.bank, rng.sample(range(len(self.bank)), min(options.fit_requests, len(self.bank)))
-        )
-        with pooled(self.edge, self.generator.pool, gates[None]):
-            read, read_dev = read_bank(self.edge, part), read_bank(self.edge, self._dev_bank)
-        keys, head = self.generator.keys, self.generator.head
-        if start:
-            self.generator.restart_keys(options.seed)
-        keys.cpu(), head.cpu()
-        fit(
-            keys,
-            head,
-            part,
-            read,
-            epochs=epochs,
-            seed=options.seed,
-            alike=config.cloud == config.edge,
-            start=start,
-            lr=lr,
-        )
-        found = {"train": key_accuracy(keys, head, part, read)}
-        found["dev"] = key_accuracy(keys, head, self._dev_bank, read_dev)
-        keys.to(self.accelerator.device), head.to(self.accelerator.device)
-        return {f"keys_{split}_{k}": round(v, 4) for split, some in found.items() for k, v in some.items()}
-
-    @torch.no_grad()
-    def _mean_gates(self) -> Tensor:
-        """Gates (layers, experts) that stand for any toolset's, where requests of many are read together."""
-        shown = [self.train_set[i].toolset for i in range(min(6, self.options.pool_size))]
-        training = self.generator.training
-        self.generator.eval()
-        mean = self.gates(shown).mean(0)
-        self.generator.train(training)
-        return mean
-
-    def _readings(self, tools: list[ToolSpec]) -> list[ToolReading]:
-        """What the cloud makes of `tools`, from the run's folder where they were read before."""
-        path, generator = self.out / READINGS, self.generator
-        if path.exists():
-            kept = torch.load(path, weights_only=True)
-            generator.remember({key: ToolReading(*value) for key, value in kept.items()})
-        readings = generator.readings(tools, batch=16)
-        if self.accelerator.is_main_process:
-            kept = {key: (reading.tool, reading.parameters) for key, reading in generator.remembered.items()}
-            torch.save(kept, path.with_suffix(".tmp"))
-            os.replace(path.with_suffix(".tmp"), path)
-        return readings
-
-    def _start_from(self, folder: Path) -> None:
-        """Take experts, router and reader from another run's checkpoint."""
-        parts = ("pool", "router", "reader") if self.generator.config.routed else ("pool", "head")
-        load_parts(self.generator, folder, parts)
-
-    def finish(self) -> None:
-        """The second stage: keys and needs fitted anew, then the scalars and the confidence (`training.keys`)."""
-        options, seed = self.options, self.options.seed
-        row: dict[str, Any] = {"step": self.step, "stage": "keys"}
-        if self._has_keys:
-            row |= self._fit(start=False, epochs=options.key_epochs // 2, lr=5e-4)
-        supply = Compositions(self._dev_sources, seed=seed, examples=8, opaque_share=0.25)
-        shown = [supply[2 * FIRST + i] for i in range(options.calibration_compositions)]
-        row |= calibrate(self, [*shown, *map(vague, shown[::2])])
-        row["temperature"] = fit_confidence(self, self.dev["kept"])
-        row |= self.dev_score()
-        self.history.append(row)
-        self.log(row)
-        self.finished = True
-        self.save_state()
-
-    def save_state(self) -> None:
-        """The run's state and the generator's checkpoint, each replaced atomically."""
-        if not self.accelerator.is_main_process:
-            return
-        state = {
-            "generator": self.generator.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "step": self.step,
-            "finished": self.finished,
-            "history": self.history,
-            "mean_gates": self.mean_gates,
-            "options": asdict(self.options),
-        }
-        temporary = self.out / f"{STATE}.tmp"
-        torch.save(state, temporary)
-        os.replace(temporary, self.out / STATE)
-        card = {"options": asdict(self.options), "steps_done": self.step, "sources": self.sources}
-        card["dev"] = next((_dev_of(row) for row in reversed(self.history) if _dev_of(row)), {})
-        save_checkpoint(self.generator, self.out, card=card)
-        (self.out / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in self.history))
-
-    def load_state(self) -> None:
-        path = self.out / STATE
-        if not path.exists():
-            raise CheckpointError(f"no run to resume in {self.out}", hint="start one without --resume")
-        state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
-        changed = {k for k, v in asdict(self.options).items() if state["options"].get(k) != v}
-        if changed:
-            raise ConfigError(
-                f"the run in {self.out} has other {', '.join(sorted(changed))}",
-                hint="resume with the same options",
-            )
-        self.generator.load_state_dict(state["generator"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.step, self.history, self.finished = state["step"], state["history"], state["finished"]
-        self.mean_gates = state.get("mean_gates")
 
 
 def accuracy(scores: Tensor, batch: Batch) -> float:
     """Share of rows whose best choice that is not excluded is the right one."""
     best = scores.masked_fill(batch.excluded[:-1], float("-inf")).argmax(-1)
     return float((best == batch.gold[:-1]).float().mean())
-
-
-def _config(options: TrainOptions, cloud: nn.Module, edge: nn.Module) -> GeneratorConfig:
-    shapes: dict[str, Any] = {"cloud": shape_of(cloud), "edge": shape_of(edge)}
-    if options.kind == "generator":
-        return GeneratorConfig(
-            **shapes,
-            experts=options.experts,
-            top_k=options.top_k,
-            rank=options.rank,
-            cloud_lora_rank=options.cloud_lora_rank,
-            key_dim=options.key_dim,
-            dropout=options.dropout,
-        )
-    if options.kind in ("shared_lora", "prompted_lora"):
-        # One expert of the rank that the generator's adapters have: K * r.
-        return GeneratorConfig(
-            **shapes,
-            experts=1,
-            top_k=1,
-            rank=options.top_k * options.rank,
-            dropout=options.dropout,
-            cloud_lora_rank=0,
-            key_dim=0,
-            routed=False,
-            tools_in_prompt=options.kind == "prompted_lora",
-        )
-    raise ConfigError(f"unknown kind {options.kind!r}", hint="generator, shared_lora or prompted_lora")
 
 
 def _groups(generator: Generator, weight_decay: float) -> list[dict[str, Any]]:
@@ -546,7 +297,3 @@ def _groups(generator: Generator, weight_decay: float) -> list[dict[str, Any]]:
 
 def _bytes(description: list[tuple[Tensor, Tensor]]) -> int:
     return sum(k.nbytes + v.nbytes for k, v in description)
-
-
-def _dev_of(row: dict[str, Any]) -> dict[str, float]:
-    return {k: v for k, v in row.items() if k.startswith("dev_")}

@@ -1,0 +1,78 @@
+"""What a run trains, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from agent_specializer.errors import ConfigError
+from agent_specializer.loragen.generator import GeneratorConfig
+from agent_specializer.loragen.models import shape_of
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """`kind`: the generator, or a baseline trained on the same data: one LoRA for all toolsets, with or without tools
+    in its prompt. `pool_size`: how many compositions the run draws from; their descriptions' keys and values are kept
+    up to `cache_bytes`. `per_step`: compositions of `examples` requests per step and device; beside them stand requests of
+    `key_tokens` tokens from a bank of `key_compositions` compositions of `key_examples`, told apart from `key_foreign` tools.
+    `fit_requests`: of the bank, how many are read for the second stage."""
+
+    kind: str = "generator"
+    steps: int = 600
+    seed: int = 0
+    lr: float = 1e-3
+    warmup: int = 30
+    weight_decay: float = 0.1
+    per_step: int = 2
+    examples: int = 8
+    pool_size: int = 300
+    cache_bytes: int = 4_000_000_000
+    dev_every: int = 100
+    dev_compositions: int = 12
+    save_every: int = 25
+    clip: float = 1.0
+    experts: int = 8
+    top_k: int = 2
+    rank: int = 8
+    cloud_lora_rank: int = 8
+    key_dim: int = 256
+    dropout: float = 0.0
+    key_tokens: int = 2048
+    key_foreign: int = 256
+    key_compositions: int = 1500
+    key_examples: int = 24
+    key_epochs: int = 8
+    fit_requests: int = 8000
+    calibration_compositions: int = 48
+
+
+def generator_config(options: TrainOptions, cloud: nn.Module, edge: nn.Module) -> GeneratorConfig:
+    """What `options` make of the two models; ConfigError for an unknown kind."""
+    shapes: dict[str, Any] = {"cloud": shape_of(cloud), "edge": shape_of(edge)}
+    if options.kind == "generator":
+        return GeneratorConfig(
+            **shapes,
+            experts=options.experts,
+            top_k=options.top_k,
+            rank=options.rank,
+            cloud_lora_rank=options.cloud_lora_rank,
+            key_dim=options.key_dim,
+            dropout=options.dropout,
+        )
+    if options.kind in ("shared_lora", "prompted_lora"):
+        # One expert of the rank that the generator's adapters have: K * r.
+        return GeneratorConfig(
+            **shapes,
+            experts=1,
+            top_k=1,
+            rank=options.top_k * options.rank,
+            dropout=options.dropout,
+            cloud_lora_rank=0,
+            key_dim=0,
+            routed=False,
+            tools_in_prompt=options.kind == "prompted_lora",
+        )
+    raise ConfigError(f"unknown kind {options.kind!r}", hint="generator, shared_lora or prompted_lora")

@@ -1,0 +1,165 @@
+"""What stands beside and behind the joint steps of a run: its bank of requests, and the fits of keys, needs and scalars."""
+
+from __future__ import annotations
+
+import os
+import random
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from agent_specializer.edge.pooled import pooled
+from agent_specializer.loragen.toolkeys import ToolReading
+from agent_specializer.specs import ToolSpec
+from agent_specializer.training.bank import Bank, fill, need_loss, read_bank, read_rows, some_of
+from agent_specializer.training.data import Compositions, Kinships, vague
+from agent_specializer.training.keys import (
+    NEED_WEIGHT,
+    calibrate,
+    choice_loss,
+    fit,
+    fit_confidence,
+    key_accuracy,
+)
+from agent_specializer.training.state import save_state
+
+if TYPE_CHECKING:
+    from agent_specializer.training.trainer import Trainer
+
+READINGS = "readings.pt"
+"""What the cloud makes of the tools, kept beside the run: it never changes."""
+FIRST = 1_000_000
+"""Compositions that fill the bank of requests are numbered from here: others than those of the joint steps."""
+REFRESH = 25
+"""Steps for which the mean gates are kept."""
+
+
+def prepare(run: Trainer) -> None:
+    """Fill the bank; before the first step fit keys and needs on what the untrained edge makes of some of it."""
+    options, read = run.options, partial(_readings, run)
+    supply = Compositions(
+        run.train_sources, seed=options.seed, examples=options.key_examples, opaque_share=0.0
+    )
+    kin = Kinships(run.train_sources)
+    compositions = [supply[FIRST + i] for i in range(options.key_compositions)]
+    run.bank = fill(compositions, run.tokenizer, read, kin, seed=options.seed)
+    held_out = Compositions(
+        run.dev_sources, seed=options.seed, examples=options.key_examples, opaque_share=0.0
+    )
+    count = max(1, options.key_compositions // 30)
+    run.dev_bank = fill(
+        [held_out[FIRST + i] for i in range(count)],
+        run.tokenizer,
+        read,
+        kin,
+        seed=options.seed,
+    )
+    if run.step == 0:
+        row: dict[str, Any] = {
+            "step": 0,
+            "stage": "bank",
+            "requests": len(run.bank),
+            "tools": len(run.bank.tools),
+        }
+        run.log(row | _fit(run, start=True, epochs=options.key_epochs))
+        save_state(run)
+
+
+def _fit(run: Trainer, *, start: bool, epochs: int, lr: float = 1e-3) -> dict[str, float]:
+    """Fit keys and needs on what the edge makes of part of the bank under the mean gates."""
+    assert run.bank is not None
+    assert run.dev_bank is not None
+    options, config = run.options, run.generator.config
+    run.generator.eval()
+    gates = mean_gates(run)
+    rng = random.Random(f"{options.seed}/fit")
+    part = some_of(run.bank, rng.sample(range(len(run.bank)), min(options.fit_requests, len(run.bank))))
+    with pooled(run.edge, run.generator.pool, gates[None]):
+        read, read_dev = read_bank(run.edge, part), read_bank(run.edge, run.dev_bank)
+    keys, head = run.generator.keys, run.generator.head
+    if start:
+        run.generator.restart_keys(options.seed)
+    keys.cpu(), head.cpu()
+    fit(
+        keys,
+        head,
+        part,
+        read,
+        epochs=epochs,
+        seed=options.seed,
+        alike=config.cloud == config.edge,
+        start=start,
+        lr=lr,
+    )
+    found = {"train": key_accuracy(keys, head, part, read)}
+    found["dev"] = key_accuracy(keys, head, run.dev_bank, read_dev)
+    keys.to(run.accelerator.device), head.to(run.accelerator.device)
+    return {f"keys_{split}_{k}": round(v, 4) for split, some in found.items() for k, v in some.items()}
+
+
+def wide_loss(run: Trainer, bank: Bank) -> tuple[Tensor, int]:
+    """Loss of this step's requests of the bank, under the mean gates: keys against many tools, and needs."""
+    options, world = run.options, run.accelerator.num_processes
+    count = len(bank.batches(options.key_tokens, random.Random(f"{options.seed}/wide/0")))
+    epoch, place = divmod(run.step * world + run.accelerator.process_index, count)
+    order = bank.batches(options.key_tokens, random.Random(f"{options.seed}/wide/{epoch}"))
+    some = order[place % len(order)]
+    rows = [bank.rows[i] for i in some]
+    if run.mean_gates is None or run.step % REFRESH == 0:
+        run.mean_gates = mean_gates(run)
+    with pooled(run.edge, run.generator.pool, run.mean_gates[None]):
+        read = read_rows(run.edge, rows)
+    generator = torch.Generator().manual_seed(
+        random.Random(f"{options.seed}/wide/{run.step}").getrandbits(32)
+    )
+    at = torch.tensor(some)
+    keys, head = run.generator.keys, run.generator.head
+    choice = choice_loss(
+        keys, head, bank, at, read.features, generator, foreign=options.key_foreign, dropout=0.05
+    )
+    need = need_loss(keys, head, bank, at, read)
+    return choice + NEED_WEIGHT * need, sum(len(row.prefix) for row in rows)
+
+
+@torch.no_grad()
+def mean_gates(run: Trainer) -> Tensor:
+    """Gates (layers, experts) that stand for any toolset's, where requests of many are read together."""
+    shown = [run.train_set[i].toolset for i in range(min(6, run.options.pool_size))]
+    training = run.generator.training
+    run.generator.eval()
+    mean = run.gates(shown).mean(0)
+    run.generator.train(training)
+    return mean
+
+
+def _readings(run: Trainer, tools: list[ToolSpec]) -> list[ToolReading]:
+    """What the cloud makes of `tools`, from the run's folder where they were read before."""
+    path, generator = run.out / READINGS, run.generator
+    if path.exists():
+        kept = torch.load(path, weights_only=True)
+        generator.remember({key: ToolReading(*value) for key, value in kept.items()})
+    readings = generator.readings(tools, batch=16)
+    if run.accelerator.is_main_process:
+        kept = {key: (reading.tool, reading.parameters) for key, reading in generator.remembered.items()}
+        torch.save(kept, path.with_suffix(".tmp"))
+        os.replace(path.with_suffix(".tmp"), path)
+    return readings
+
+
+def finish(run: Trainer) -> None:
+    """The second stage: keys and needs fitted anew, then the scalars and the confidence (`training.keys`)."""
+    options, seed = run.options, run.options.seed
+    row: dict[str, Any] = {"step": run.step, "stage": "keys"}
+    if run.has_keys:
+        row |= _fit(run, start=False, epochs=options.key_epochs // 2, lr=5e-4)
+    supply = Compositions(run.dev_sources, seed=seed, examples=8, opaque_share=0.25)
+    shown = [supply[2 * FIRST + i] for i in range(options.calibration_compositions)]
+    row |= calibrate(run, [*shown, *map(vague, shown[::2])])
+    row["temperature"] = fit_confidence(run, run.dev["kept"])
+    row |= run.dev_score()
+    run.history.append(row)
+    run.log(row)
+    run.finished = True
+    save_state(run)
