@@ -61,12 +61,12 @@ class Scorer:
         subset = torch.cat([torch.arange(common), rare]).to(states.device)
         return self.tree.log_probabilities(scored, subset)
 
-    def scores(self, seen: Seen, *, called: bool = False) -> Tensor:
+    def scores(self, seen: Seen, *, made: Sequence[str] = ()) -> Tensor:
         """(choices,) float32 in nats, on the CPU.
 
         Args:
             seen: what the model made of the request and the tree; `averaged` and `words` where there are keys.
-            called: this turn has made a call already.
+            made: the tools that this turn has called already.
         """
         assert self.priors is not None
         calibrated = self.log_probabilities(seen.states) - self.priors.to(seen.states.device)
@@ -81,7 +81,8 @@ class Scorer:
         if evidence is not None and self.needs is not None:
             of = torch.tensor([self.names.index(tool) for tool, _ in self.needs.of], device=device)
             complete = head.complete(evidence, of, tools=len(self.names))
-        scored = head(calibrated[None].to(device), request, self.keys.to(device), called, complete)
+        again = torch.tensor([[name in made for name in self.names]], device=device)
+        scored = head(calibrated[None].to(device), request, self.keys.to(device), bool(made), complete, again)
         return scored[0].float().cpu()
 
     def missing(self, seen: Seen, tool: str) -> tuple[str, ...]:
@@ -169,7 +170,7 @@ def decode_reply(job: Job) -> Generator[Feed, Seen, Outcome]:
             seen = replace(seen, averaged=read.averaged, words=read.words)
         # What the user wants is read once: later calls of the turn are told by the last state.
         turn, read = None, seen
-        scores = job.scorer.scores(seen, called=bool(job.made or outcome.calls))
+        scores = job.scorer.scores(seen, made=[call.name for call in (*job.made, *outcome.calls)])
         ranking = _ranking(scores, job.scorer.temperature, names, barred)
         if not outcome.calls:
             outcome.choices, outcome.confidence = ranking, ranking[0].probability

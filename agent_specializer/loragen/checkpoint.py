@@ -31,6 +31,7 @@ EXACT = (
     "need_t",
     "need_bias",
     "ask",
+    "again",
     "bn_weight",
     "bn_bias",
 )

@@ -157,6 +157,8 @@ class ChoiceHead(nn.Module):
         self.need_t = nn.Parameter(torch.tensor(10.0))
         self.need_bias = nn.Parameter(torch.tensor(-3.0))
         self.ask = nn.Parameter(torch.zeros(()))
+        self.again = nn.Parameter(torch.zeros(()))
+        """What a tool's score loses once this turn has called it: the request still asks for it, but it is done."""
         self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(()))
         """Divides the scores before the softmax that gives the confidence; fitted on a dev split."""
@@ -168,6 +170,7 @@ class ChoiceHead(nn.Module):
         keys: Tensor,
         called: Tensor | bool = False,
         complete: Tensor | None = None,
+        made: Tensor | None = None,
     ) -> Tensor:
         """Scores (batch, tools + 1) in nats.
 
@@ -177,11 +180,18 @@ class ChoiceHead(nn.Module):
             keys: (tools + 1, key_dim) or (batch, tools + 1, key_dim).
             called: (batch,) bool, whether this turn has made a call already.
             complete: (batch, tools), how likely (log) the request says all that a tool requires; None: surely.
+            made: (batch, tools) bool, which tools this turn has called already; None: none.
         """
         scores = self.log_alpha.exp() * calibrated
         if self.query is not None and request is not None and keys.numel():
             scores = scores + self.key_scores(request, keys)
+        if made is not None:
+            scores = self.less_again(scores, made)
         return scores + self.words(scores, called, complete)
+
+    def less_again(self, scores: Tensor, made: Tensor) -> Tensor:
+        """`scores` (batch, choices) without what a tool that was called in this turn loses."""
+        return scores - self.again * nn.functional.pad(made.to(scores), (0, 1))
 
     def words(self, scores: Tensor, called: Tensor | bool = False, complete: Tensor | None = None) -> Tensor:
         """What is added to `scores` (batch, choices): nothing but to those of the last choice, no tool."""

@@ -171,8 +171,8 @@ def key_accuracy(keys: ToolKeys, head: ChoiceHead, bank: Bank, read: Read) -> di
 
 @dataclass(frozen=True)
 class _Part:
-    """A composition's rows, scored: calibrated names, cosines of keys (rows, choices), completeness (rows, tools), and what
-    is right. weight: (rows,)."""
+    """A composition's rows, scored: calibrated names, cosines of keys (rows, choices), completeness and what was
+    called already (rows, tools), and what is right. weight: (rows,)."""
 
     names: Tensor
     keys: Tensor | None
@@ -180,6 +180,7 @@ class _Part:
     excluded: Tensor
     gold: Tensor
     called: Tensor
+    made: Tensor
     weight: Tensor
 
 
@@ -192,7 +193,7 @@ def calibrate(trainer: Trainer, compositions: Sequence[Composition]) -> dict[str
     """
     head = trainer.generator.head
     parts = _balanced([_scored(trainer, each, number) for number, each in enumerate(compositions)])
-    scalars = [head.log_alpha, head.words_bias, head.stop_bias]
+    scalars = [head.log_alpha, head.words_bias, head.stop_bias, head.again]
     if head.query is not None:
         scalars += [head.log_t, *([head.ask] if head.found is not None else [])]
     for scalar in scalars:
@@ -207,7 +208,7 @@ def calibrate(trainer: Trainer, compositions: Sequence[Composition]) -> dict[str
             each = nn.functional.cross_entropy(_masked(head, part), part.gold, reduction="none")
             loss = loss + (each * part.weight).sum() / total
         # A weak pull to one keeps alpha sane where names say nothing.
-        loss = loss + 0.01 * head.log_alpha.square() + 0.001 * head.ask.square()
+        loss = loss + 0.01 * head.log_alpha.square() + 0.001 * (head.ask.square() + head.again.square())
         loss.backward()
         return loss
 
@@ -220,6 +221,7 @@ def calibrate(trainer: Trainer, compositions: Sequence[Composition]) -> dict[str
         "words_bias": float(head.words_bias.detach()),
         "stop_bias": float(head.stop_bias.detach()),
         "ask": float(head.ask.detach()),
+        "again": float(head.again.detach()),
         **_rates(head, parts),
     }
 
@@ -270,6 +272,7 @@ def _scored(trainer: Trainer, composition: Composition, number: int) -> _Part:
         batch.excluded[:-1],
         gold,
         batch.called[:-1],
+        batch.made[:-1, :-1],
         torch.ones(len(gold), device=gold.device),
     )
 
@@ -298,5 +301,5 @@ def _masked(head: ChoiceHead, part: _Part) -> Tensor:
     scores = head.log_alpha.exp() * part.names
     if part.keys is not None:
         scores = scores + head.log_t.exp() * part.keys
-    scores = scores.masked_fill(part.excluded, ABSENT)
+    scores = head.less_again(scores, part.made).masked_fill(part.excluded, ABSENT)
     return scores + head.words(scores, part.called, part.complete)

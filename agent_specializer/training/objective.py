@@ -83,7 +83,7 @@ def score(
         else out.sum() * 0
     )
     return Scores(
-        total=head(calibrated, request, keys, batch.called[:-1], complete),
+        total=head(calibrated, request, keys, batch.called[:-1], complete, batch.made[:-1, :-1]),
         keys=None if request is None else head.key_scores(request, keys),
         names=calibrated,
         complete=complete,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,11 +14,13 @@ from agent_specializer.edge.attention import PAD
 from agent_specializer.edge.choose import NameTree
 from agent_specializer.edge.transcript import ANSWER, EMPTY, arguments_text, newest_turn, render, render_call
 from agent_specializer.examples import Example
-from agent_specializer.messages import Call
+from agent_specializer.messages import Call, Message
 from agent_specializer.specs import Toolset, ToolSpec
 from agent_specializer.training.data import MADE_UP
 
 MAX_PREFIX = 128
+MAX_WITH_RESULTS = 256
+"""Where the newest turn holds results of tools."""
 MAX_REPLY = 64
 IGNORE = -100
 
@@ -42,6 +45,8 @@ class Row:
     reply: tuple[int, ...] = ()
     called: bool = False
     """Whether calls of this turn stand in the prefix already."""
+    made: tuple[int, ...] = ()
+    """The choices that they were."""
     turn: tuple[int, int] = (0, 1)
     """First token of the prefix that belongs to the newest turn, and the one behind the last (calls of it left out)."""
     filled: dict[str, bool] = field(default_factory=dict)
@@ -67,10 +72,12 @@ def example_row(
 ) -> Row:
     """The row of one step of `example`: its first call mostly, else a later one, or that nothing more is to be called.
 
-    `context`: a text that stands in front of the conversation, which is cut to `MAX_PREFIX` tokens without it.
+    `context`: a text that stands in front of the conversation, which is cut to `MAX_PREFIX` tokens without it
+    (`MAX_WITH_RESULTS` where results are to be answered).
     """
     names = toolset.names
     calls = list(example.calls)
+    before = [call.name for message in _newest(example.messages) for call in message.calls]
     step = 0 if not calls or rng.random() < 0.6 else rng.randint(1, len(calls))
     text = render(example.messages)
     turn = newest_turn(tokenizer, text, len(tokenizer(text).input_ids))
@@ -81,7 +88,8 @@ def example_row(
         moved = len(prefix) - len(tokenizer(text).input_ids)
         turn = (turn[0] + moved, turn[1] + moved)
     front = shared or 1  # the start token stays, too
-    cut = len(prefix) - front - (MAX_PREFIX - 1)
+    longest = MAX_PREFIX if example.messages[-1].role == "user" else MAX_WITH_RESULTS
+    cut = len(prefix) - front - (longest - 1)
     if cut > 0:
         prefix = prefix[:front] + prefix[front + cut :]
         turn = (max(front, turn[0] - cut), max(front + 1, turn[1] - cut))
@@ -114,11 +122,18 @@ def example_row(
         tuple(excluded),
         tuple(lead),
         tuple(reply),
-        called=step > 0,
+        called=bool(before or step),
+        made=tuple(names.index(n) for n in {*before, *(call.name for call in calls[:step])} if n in names),
         turn=turn,
         filled=filled,
         context=shared,
     )
+
+
+def _newest(messages: Sequence[Message]) -> Sequence[Message]:
+    """The newest user message and what came of it so far."""
+    start = max((at for at, message in enumerate(messages) if message.role == "user"), default=0)
+    return messages[start:]
 
 
 def tokens_behind(tokenizer: PreTrainedTokenizerBase, context: str, text: str) -> tuple[list[int], int]:
@@ -157,7 +172,7 @@ class Batch:
         gold: (rows,) right choice or IGNORE.
         excluded: (rows, choices) bool.
         targets: supervised next token at each position, or IGNORE.
-        called: (rows,) bool, turns: (rows, 2), as in `Row`.
+        called: (rows,) bool, made: (rows, choices) bool, turns: (rows, 2), as in `Row`.
         tree: the choices; its fed tokens start right behind each prefix.
     """
 
@@ -170,6 +185,7 @@ class Batch:
     excluded: Tensor
     targets: Tensor
     called: Tensor
+    made: Tensor
     turns: Tensor
     tree: NameTree
 
@@ -191,7 +207,7 @@ def collate(rows: list[Row], tree: NameTree, pad: int, *, share: bool = True) ->
     segments = torch.full(shape, PAD)
     positions = torch.zeros(shape, dtype=torch.long)
     targets = torch.full(shape, IGNORE)
-    excluded = torch.zeros(len(rows), tree.choices, dtype=torch.bool)
+    excluded, made = torch.zeros(2, len(rows), tree.choices, dtype=torch.bool)
     for i, row in enumerate(rows):
         own = row.prefix[shared:]
         start = len(own)
@@ -207,6 +223,7 @@ def collate(rows: list[Row], tree: NameTree, pad: int, *, share: bool = True) ->
         if supervised:
             targets[i, end - supervised - 1 : end - 1] = torch.tensor(row.reply)
         excluded[i, list(row.excluded)] = True
+        made[i, list(row.made)] = True
     return Batch(
         ids=ids,
         segments=segments,
@@ -217,6 +234,7 @@ def collate(rows: list[Row], tree: NameTree, pad: int, *, share: bool = True) ->
         excluded=excluded,
         targets=targets,
         called=torch.tensor([r.called for r in rows]),
+        made=made,
         turns=torch.tensor([r.turn for r in rows]).sub(shared).clamp_min(0),
         tree=tree,
     )

@@ -22,7 +22,7 @@ STATE = "state.pt"
 
 def start_from(generator: Generator, folder: Path) -> None:
     """Take experts, router and reader from another run's checkpoint."""
-    parts = ("pool", "router", "reader") if generator.config.routed else ("pool", "head")
+    parts = ("pool", "router", "reader") if generator.config.routed else ("pool",)
     load_parts(generator, folder, parts)
 
 
