@@ -29,6 +29,8 @@ SMALL = {
     "calibration_compositions": 2,
 }
 VERBS = ("book", "cancel", "list", "find", "rate", "share")
+NEEDY = ("book", "cancel", "rate")
+"""Verbs whose tools require something."""
 THINGS = ("hotel", "flight", "song", "alarm", "recipe")
 
 
@@ -43,7 +45,11 @@ def data(tmp_path: Path) -> Path:
             {
                 "name": f"{verb}_{thing}",
                 "description": f"{verb} a {thing} for the user",
-                "parameters": {"type": "object", "properties": {"what": {"type": "string"}}},
+                "parameters": {
+                    "type": "object",
+                    "properties": {"what": {"type": "string"}, "when": {"type": "string"}},
+                    "required": ["what"] if verb in NEEDY else [],
+                },
             }
             for verb in VERBS
         ]

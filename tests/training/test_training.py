@@ -220,7 +220,7 @@ def test_training_learns(trainer):
     assert decoder(run.edge) is not None
 
 
-def test_the_second_stage_fits_keys_to_requests(trainer):
+def test_the_second_stage_fits_keys_and_needs_to_requests(trainer):
     """Keys alone choose the right tool of a toolset that was fitted, where before they chose at random."""
     run = trainer(key_compositions=8, key_examples=8, key_epochs=60)
     run.run()
@@ -228,4 +228,7 @@ def test_the_second_stage_fits_keys_to_requests(trainer):
     fitted = run.history[-1]
     assert fitted["stage"] == "keys"
     assert fitted["keys_train_tool"] > 0.5  # six to twelve tools each: chance is below 0.17
+    assert fitted["keys_train_needs"] > 0.7  # what is said and what is not count alike: chance is 0.5
+    assert fitted["ask"] == pytest.approx(run.generator.head.ask.item())
+    assert fitted["ask"] >= 0
     assert fitted["temperature"] > 0
