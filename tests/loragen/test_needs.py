@@ -93,6 +93,8 @@ def test_a_parameters_reading_is_of_the_tokens_of_its_own_words(
         (reading,) = read_tools(tiny_gemma, tiny_tokenizer, [each])
         said = {name: tiny_tokenizer.decode(ids[a:b]).strip() for name, (a, b) in reading.parameters.items()}
         assert said == {name: text[start:end] for name, (start, end) in spans.items()}
+        ends = [tiny_tokenizer.decode(ids[at]) for a, b in reading.parameters.values() for at in (a, b - 1)]
+        assert all(map(str.strip, ends)), "a space before or behind is no word of it"
 
 
 def test_tools_are_read_together_as_one_by_one(

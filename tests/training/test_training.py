@@ -123,6 +123,9 @@ def test_training_and_the_engine_score_a_request_alike(make_tiny_gemma, tiny_tok
     complete: list[torch.Tensor] = []
     log_probability = head.complete
     head.complete = lambda *a, **k: complete.append(log_probability(*a, **k)) or complete[-1]
+    words: list[int] = []
+    evidence = head.evidence
+    head.evidence = lambda of, inside, *a: words.append(int(inside.sum())) or evidence(of, inside, *a)
     keys, vectors = (torch.nn.functional.normalize(torch.randn(n, d), dim=-1) for n, d in ((4, 8), (3, 4)))
     needs = Needs(vectors, (("lights", "room"), ("light", "room"), ("lights", "level")))
     pool = ExpertPool(shape_of(model), experts=2, rank=1, alpha=1.0, dropout=0.0)
@@ -135,7 +138,7 @@ def test_training_and_the_engine_score_a_request_alike(make_tiny_gemma, tiny_tok
         generator="g",
     )
     for before in ((), earlier):
-        queries.clear(), complete.clear()
+        queries.clear(), complete.clear(), words.clear()
         messages = (*before, Message(role="user", content="dim the lights"))
         example = Example("x", messages, (Call(name="lights"),))
         row = next(
@@ -151,6 +154,7 @@ def test_training_and_the_engine_score_a_request_alike(make_tiny_gemma, tiny_tok
         # The engine's first choice; others may follow.
         assert torch.allclose(queries[0], queries[1], atol=1e-4)
         assert torch.allclose(complete[0], complete[1], atol=1e-4)
+        assert words[0] == words[1] == row.turn[1] - 1, "all but the start token"
         assert complete[0][0, 0] == 0
         assert (complete[0][0, 1:] < -0.2).all()
         scores = {choice.name: choice.score for choice in reply.choices}
