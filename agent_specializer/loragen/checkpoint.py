@@ -20,22 +20,8 @@ from agent_specializer.loragen.generator import Generator, GeneratorConfig
 from agent_specializer.loragen.models import ModelShape, shape_of
 
 WEIGHTS, CONFIG, FORMAT = "generator.safetensors", "generator.json", 1
-EXACT = (
-    "mean",
-    "running_var",
-    "temperature",
-    "log_alpha",
-    "log_t",
-    "words_bias",
-    "stop_bias",
-    "need_t",
-    "need_bias",
-    "ask",
-    "again",
-    "bn_weight",
-    "bn_bias",
-)
-"""Small tensors that stay in float32; the rest is saved in bfloat16."""
+EXACT = ("mean", "running_var", "bn_weight", "bn_bias")
+"""Tensors that stay in float32, as all single numbers do; the rest is saved in bfloat16."""
 
 
 def save_checkpoint(generator: Generator, folder: Path, *, card: dict[str, Any] | None = None) -> Path:
@@ -43,7 +29,7 @@ def save_checkpoint(generator: Generator, folder: Path, *, card: dict[str, Any] 
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: tensor.detach().cpu().contiguous()
-        if name.endswith(EXACT)
+        if name.endswith(EXACT) or not tensor.dim()
         else tensor.detach().to("cpu", torch.bfloat16).contiguous()
         for name, tensor in generator.state_dict().items()
     }

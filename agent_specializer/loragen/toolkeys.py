@@ -136,12 +136,18 @@ class ToolKeys(nn.Module):
         return nn.functional.normalize(self.words(mean), dim=-1)
 
 
-class ChoiceHead(nn.Module):
-    """How the scores of a choice add up: ``alpha * (log p - prior) + t * cos(q, k)``; words have a bias, too.
+ABSENT = -1e4
+"""The score of a tool that is not there."""
 
-    q is what `query` makes of the request's features. Without keys (`key_dim` 0) the second term is absent: the plain
-    calibrated score of every baseline. With needs, answering in words also gains ``ask`` times the surprise at finding
-    what the likeliest tools require in the request: what is missing has to be asked for.
+
+class ChoiceHead(nn.Module):
+    """How likely each choice is: which tool, if one is called; and whether one is.
+
+    Which: softmax over the tools of ``alpha * (log p - prior) + t * cos(q, k)``, q being what `query` makes of the request's
+    features; without keys (`key_dim` 0) the second term is absent, as in every baseline. Whether: a logistic in what speaks
+    for words: the name `none` against those of the likely tools, the key for words, how little the likely tools' keys
+    resemble the request, and the surprise at finding what they require said in it. A name tells which tool is meant, but
+    some name always is the likeliest; that none is meant has to be weighed apart from that.
     """
 
     def __init__(self, hidden: int, key_dim: int, need_dim: int = 0, *, width: int = 256) -> None:
@@ -149,16 +155,18 @@ class ChoiceHead(nn.Module):
         self.query = Projection(feature_size(hidden), width=width, size=key_dim) if key_dim else None
         self.found = Projection(hidden, width=width, size=need_dim) if need_dim else None
         """A vector per token of the request, compared with those of required parameters."""
-        self.log_alpha = nn.Parameter(torch.zeros(()))
-        self.log_t = nn.Parameter(torch.tensor(2.3))
-        self.words_bias = nn.Parameter(torch.zeros(()))
-        self.stop_bias = nn.Parameter(torch.zeros(()))
-        """Stands for `words_bias` once a call was made: then "no tool" means that the calls are complete."""
-        self.need_t = nn.Parameter(torch.tensor(10.0))
-        self.need_bias = nn.Parameter(torch.tensor(-3.0))
-        self.ask = nn.Parameter(torch.zeros(()))
-        self.again = nn.Parameter(torch.zeros(()))
+
+        def scalar(value: float) -> nn.Parameter:
+            return nn.Parameter(torch.tensor(value))
+
+        self.log_alpha, self.log_t = scalar(0.0), scalar(2.3)
+        self.again = scalar(0.0)
         """What a tool's score loses once this turn has called it: the request still asks for it, but it is done."""
+        self.need_t, self.need_bias = scalar(10.0), scalar(-3.0)
+        self.words_bias, self.words_name, self.words_key = scalar(0.0), scalar(0.5), scalar(1.0)
+        self.relevance, self.ask = scalar(1.0), scalar(0.0)
+        self.stop_bias, self.stop_name = scalar(0.0), scalar(0.5)
+        """Stand for all of the former once a call was made: then "no tool" means that the calls are complete."""
         self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(()))
         """Divides the scores before the softmax that gives the confidence; fitted on a dev split."""
@@ -172,7 +180,7 @@ class ChoiceHead(nn.Module):
         complete: Tensor | None = None,
         made: Tensor | None = None,
     ) -> Tensor:
-        """Scores (batch, tools + 1) in nats.
+        """Scores (batch, tools + 1) in nats: up to a constant, log-probabilities.
 
         Args:
             calibrated: (batch, tools + 1), log-probability of each name minus its prior.
@@ -182,25 +190,43 @@ class ChoiceHead(nn.Module):
             complete: (batch, tools), how likely (log) the request says all that a tool requires; None: surely.
             made: (batch, tools) bool, which tools this turn has called already; None: none.
         """
-        scores = self.log_alpha.exp() * calibrated
+        told = None
         if self.query is not None and request is not None and keys.numel():
-            scores = scores + self.key_scores(request, keys)
+            told = self.key_scores(request, keys)
+        return self.combine(calibrated, told, called, complete, made)
+
+    def combine(
+        self,
+        calibrated: Tensor,
+        told: Tensor | None,
+        called: Tensor | bool = False,
+        complete: Tensor | None = None,
+        made: Tensor | None = None,
+        absent: Tensor | None = None,
+    ) -> Tensor:
+        """As `forward`, of ``t * cos(q, k)`` in `told`. `absent`: (batch, tools) bool, tools to leave out."""
+        which = self.log_alpha.exp() * calibrated[..., :-1]
+        if told is not None:
+            which = which + told[..., :-1]
         if made is not None:
-            scores = self.less_again(scores, made)
-        return scores + self.words(scores, called, complete)
+            which = which - self.again * made.to(which)
+        if absent is not None:
+            which = which.masked_fill(absent, ABSENT)
+        which = which.log_softmax(-1)
+        likely = which.exp()
 
-    def less_again(self, scores: Tensor, made: Tensor) -> Tensor:
-        """`scores` (batch, choices) without what a tool that was called in this turn loses."""
-        return scores - self.again * nn.functional.pad(made.to(scores), (0, 1))
+        def expected(values: Tensor) -> Tensor:
+            return (likely * values).sum(-1)
 
-    def words(self, scores: Tensor, called: Tensor | bool = False, complete: Tensor | None = None) -> Tensor:
-        """What is added to `scores` (batch, choices): nothing but to those of the last choice, no tool."""
-        already = torch.as_tensor(called, device=scores.device).expand(scores.shape[:-1])
-        gain: Tensor = self.words_bias
-        if complete is not None and complete.shape[-1]:
-            gain = gain - self.ask * (scores[..., :-1].softmax(-1) * complete).sum(-1)
-        last = torch.where(already, self.stop_bias, gain)
-        return torch.cat([torch.zeros_like(scores[..., :-1]), last[..., None]], dim=-1)
+        name = calibrated[..., -1] - expected(calibrated[..., :-1])
+        words = self.words_bias + self.words_name * name
+        if told is not None:
+            words = words + self.words_key * told[..., -1] - self.relevance * expected(told[..., :-1])
+        if complete is not None:
+            words = words - self.ask * expected(complete)
+        already = torch.as_tensor(called, device=which.device).expand(which.shape[:-1])
+        words = torch.where(already, self.stop_bias + self.stop_name * name, words)
+        return torch.cat([which, words[..., None]], dim=-1)
 
     def key_scores(self, request: Tensor, keys: Tensor) -> Tensor:
         """``t * cos(q, k)``, (batch, tools + 1)."""

@@ -2,15 +2,12 @@
 
 With experts and router trained, what the edge makes of a request and the cloud of a tool are fixed vectors. They are computed
 once; the small networks that compare them (`ToolKeys`, those of `ChoiceHead`) see every request against its own toolset and many
-tools of others, for a few epochs, in a minute. Last, the few scalars that add names, keys and needs up are fitted on rows of held-out
-families scored in full, and so is the temperature of the confidence.
+tools of others, for a few epochs, in a minute. What then adds them up is fitted in `training.calibrate`.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,10 +16,9 @@ from torch import Tensor, nn
 from agent_specializer.loragen.features import start_alike
 from agent_specializer.loragen.toolkeys import ChoiceHead, ToolKeys
 from agent_specializer.training.bank import ABSENT, Bank, Read, chosen, key_scores, need_loss
-from agent_specializer.training.data import Composition
 
 if TYPE_CHECKING:
-    from agent_specializer.training.trainer import Trainer
+    pass
 
 FOREIGN = 96
 """Tools of other toolsets that each request is told apart from, besides its own toolset's."""
@@ -31,6 +27,9 @@ TAKEN_AWAY = 0.3
 STRANGE = 0.1
 """Of requests, how many are asked of another request's toolset: there, too, answering in words is right."""
 NEED_WEIGHT = 1.0
+BATCH = 256
+MIN_CYCLE = 20
+"""Steps below which the one-cycle schedule has no place for its phases."""
 
 
 def fit(
@@ -45,7 +44,9 @@ def fit(
     start: bool,
     lr: float = 1e-3,
 ) -> None:
-    """Fit keys, queries and needs on `bank`, listwise, with dropout on both sides' features against learning it by heart.
+    """Fit keys and queries on `bank`, listwise, then needs; with dropout on both sides' features against learning by heart.
+
+    Needs get half the epochs and half the rate: with more they know the training tools' parameters by heart.
 
     Args:
         start: begin with projections made from the features; otherwise with those that are there.
@@ -57,21 +58,44 @@ def fit(
         if alike:
             start_alike(keys.tool, head.query, bank.tools, read.features)
         _start_needs(keys, head, bank, read)
-    parameters = [*keys.parameters(), *head.query.parameters(), head.log_t, head.need_t, head.need_bias]
+
+    def choosing(rows: Tensor) -> Tensor:
+        return choice_loss(keys, head, bank, rows, read.features[rows], generator, dropout=0.1)
+
+    def needing(rows: Tensor) -> Tensor:
+        return need_loss(keys, head, bank, rows, chosen(read, rows), dropout=0.1)
+
+    torch.manual_seed(seed)
+    parameters = [*keys.tool.parameters(), *keys.words.parameters(), *head.query.parameters(), head.log_t]
+    _descend(choosing, parameters, torch.arange(len(bank)), epochs=epochs, lr=lr, generator=generator)
     if head.found is not None:
-        parameters += head.found.parameters()
+        parameters = [*keys.need.parameters(), *head.found.parameters(), head.need_t, head.need_bias]
+        known = (bank.asked >= 0).any(1).nonzero().flatten()
+        _descend(needing, parameters, known, epochs=max(1, epochs // 2), lr=lr / 2, generator=generator)
+
+
+def _descend(
+    loss_of: Callable[[Tensor], Tensor],
+    parameters: list[nn.Parameter],
+    rows: Tensor,
+    *,
+    epochs: int,
+    lr: float,
+    generator: torch.Generator,
+) -> None:
+    """AdamW on `loss_of` batches of `rows`, each once an epoch, the rate rising and falling once."""
+    if not len(rows):
+        return
     for parameter in parameters:
         parameter.requires_grad_(True)
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.05)
-    size = 256
-    steps = epochs * (len(bank) // size + 1)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
-    torch.manual_seed(seed)
+    steps = epochs * -(-len(rows) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, lr, total_steps=max(steps, MIN_CYCLE), pct_start=0.1
+    )
     for _ in range(epochs):
-        for rows in torch.randperm(len(bank), generator=generator).split(size):
-            some = chosen(read, rows)
-            loss = choice_loss(keys, head, bank, rows, some.features, generator, dropout=0.1)
-            loss = loss + NEED_WEIGHT * need_loss(keys, head, bank, rows, some, dropout=0.1)
+        for some in rows[torch.randperm(len(rows), generator=generator)].split(BATCH):
+            loss = loss_of(some)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -164,142 +188,3 @@ def key_accuracy(keys: ToolKeys, head: ChoiceHead, bank: Bank, read: Read) -> di
         shares = [float(torch.cat(h).float().mean()) for h in hits if sum(map(len, h))]
         found["needs"] = sum(shares) / max(1, len(shares))
     return found
-
-
-# Scalars ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A composition's rows, scored: calibrated names, cosines of keys (rows, choices), completeness and what was
-    called already (rows, tools), and what is right. weight: (rows,)."""
-
-    names: Tensor
-    keys: Tensor | None
-    complete: Tensor | None
-    excluded: Tensor
-    gold: Tensor
-    called: Tensor
-    made: Tensor
-    weight: Tensor
-
-
-def calibrate(trainer: Trainer, compositions: Sequence[Composition]) -> dict[str, float]:
-    """Fit the scalars that add names, keys and needs up (alpha, t, ask, the biases of no tool) on rows scored in full.
-
-    `compositions` must be of families that nothing was trained on: on those that were, keys are nearly always right,
-    and the scalars would trust them too much. Requests that need a call and those that do not weigh alike; as many
-    as there are of the former are shown once more without their tool.
-    """
-    head = trainer.generator.head
-    parts = _balanced([_scored(trainer, each, number) for number, each in enumerate(compositions)])
-    scalars = [head.log_alpha, head.words_bias, head.stop_bias, head.again]
-    if head.query is not None:
-        scalars += [head.log_t, *([head.ask] if head.found is not None else [])]
-    for scalar in scalars:
-        scalar.requires_grad_(True)
-    optimizer = torch.optim.LBFGS(scalars, lr=0.5, max_iter=60, line_search_fn="strong_wolfe")
-    total = sum(float(part.weight.sum()) for part in parts)
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = torch.zeros(())
-        for part in parts:
-            each = nn.functional.cross_entropy(_masked(head, part), part.gold, reduction="none")
-            loss = loss + (each * part.weight).sum() / total
-        # A weak pull to one keeps alpha sane where names say nothing.
-        loss = loss + 0.01 * head.log_alpha.square() + 0.001 * (head.ask.square() + head.again.square())
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    with torch.no_grad():
-        head.ask.clamp_(min=0.0)
-    return {
-        "alpha": float(head.log_alpha.detach().exp()),
-        "t": float(head.log_t.detach().exp()),
-        "words_bias": float(head.words_bias.detach()),
-        "stop_bias": float(head.stop_bias.detach()),
-        "ask": float(head.ask.detach()),
-        "again": float(head.again.detach()),
-        **_rates(head, parts),
-    }
-
-
-@torch.no_grad()
-def _rates(head: ChoiceHead, parts: Sequence[_Part]) -> dict[str, float]:
-    """How often first choices are right, where a call is needed and where none is."""
-    hits: dict[str, list[Tensor]] = {"call": [], "no_call": []}
-    for part in parts:
-        scores = _masked(head, part)
-        right, words = scores.argmax(-1) == part.gold, part.gold == scores.shape[1] - 1
-        first = ~part.called & (part.weight > 0)
-        hits["call"].append(right[first & ~words])
-        hits["no_call"].append(right[first & words])
-    return {f"calibration_{k}_right": round(float(torch.cat(v).float().mean()), 4) for k, v in hits.items()}
-
-
-@torch.no_grad()
-def fit_confidence(trainer: Trainer, compositions: Sequence[Composition]) -> float:
-    """Set the temperature under which the right choices of the dev split are most likely; returns it."""
-    from scipy.optimize import minimize_scalar
-
-    head = trainer.generator.head
-    parts = [_scored(trainer, composition, number) for number, composition in enumerate(compositions)]
-    scores = [(_masked(head, part), part.gold) for part in parts]
-
-    def nll(log_temperature: float) -> float:
-        t = float(torch.tensor(log_temperature).exp())
-        return sum(float(nn.functional.cross_entropy(s / t, g, reduction="sum")) for s, g in scores)
-
-    found = minimize_scalar(nll, bounds=(-3.0, 3.0), method="bounded")
-    head.temperature.fill_(float(torch.tensor(found.x).exp()))
-    return float(head.temperature)
-
-
-@torch.no_grad()
-def _scored(trainer: Trainer, composition: Composition, number: int) -> _Part:
-    trainer.generator.eval()
-    head = trainer.generator.head
-    batch = trainer.batch(composition, random.Random(f"{trainer.options.seed}/calibrate/{number}"), limit=8)
-    scores = trainer.scores(composition.toolset, batch, trainer.gates([composition.toolset])[0])
-    keys = None if scores.keys is None else scores.keys / head.log_t.exp()
-    gold = batch.gold[:-1]
-    return _Part(
-        scores.names,
-        keys,
-        scores.complete,
-        batch.excluded[:-1],
-        gold,
-        batch.called[:-1],
-        batch.made[:-1, :-1],
-        torch.ones(len(gold), device=gold.device),
-    )
-
-
-def _balanced(parts: Sequence[_Part]) -> list[_Part]:
-    """`parts`, and again those that can be shown without their tool; weights such that calls and no calls weigh alike."""
-    every = []
-    for part in parts:
-        words = part.names.shape[1] - 1
-        alone = (part.gold < words) & ~part.excluded.any(1) & ~part.called
-        excluded = part.excluded | (alone[:, None] & nn.functional.one_hot(part.gold, words + 1).bool())
-        gold = torch.where(alone, words, part.gold)
-        without = replace(part, excluded=excluded, gold=gold, weight=alone.float())
-        every += [part, without]
-    calls = sum(float((p.weight * ((p.gold < p.names.shape[1] - 1) & ~p.called)).sum()) for p in every)
-    none = sum(float((p.weight * ((p.gold == p.names.shape[1] - 1) & ~p.called)).sum()) for p in every)
-    weighted = []
-    for part in every:
-        none_due = part.gold == part.names.shape[1] - 1
-        factor = torch.where(none_due & ~part.called, calls / max(none, 1.0), 1.0)
-        weighted.append(replace(part, weight=part.weight * factor))
-    return weighted
-
-
-def _masked(head: ChoiceHead, part: _Part) -> Tensor:
-    scores = head.log_alpha.exp() * part.names
-    if part.keys is not None:
-        scores = scores + head.log_t.exp() * part.keys
-    scores = head.less_again(scores, part.made).masked_fill(part.excluded, ABSENT)
-    return scores + head.words(scores, part.called, part.complete)

@@ -14,15 +14,9 @@ from agent_specializer.edge.pooled import pooled
 from agent_specializer.loragen.toolkeys import ToolReading
 from agent_specializer.specs import ToolSpec
 from agent_specializer.training.bank import Bank, fill, need_loss, read_bank, read_rows, some_of
+from agent_specializer.training.calibrate import calibrate, fit_confidence, scored
 from agent_specializer.training.data import Compositions, Kinships, vague
-from agent_specializer.training.keys import (
-    NEED_WEIGHT,
-    calibrate,
-    choice_loss,
-    fit,
-    fit_confidence,
-    key_accuracy,
-)
+from agent_specializer.training.keys import NEED_WEIGHT, choice_loss, fit, key_accuracy
 from agent_specializer.training.state import save_state
 
 if TYPE_CHECKING:
@@ -67,7 +61,7 @@ def prepare(run: Trainer) -> None:
         save_state(run)
 
 
-def _fit(run: Trainer, *, start: bool, epochs: int, lr: float = 1e-3) -> dict[str, float]:
+def _fit(run: Trainer, *, start: bool, epochs: int) -> dict[str, float]:
     """Fit keys and needs on what the edge makes of part of the bank under the mean gates."""
     assert run.bank is not None
     assert run.dev_bank is not None
@@ -91,7 +85,6 @@ def _fit(run: Trainer, *, start: bool, epochs: int, lr: float = 1e-3) -> dict[st
         seed=options.seed,
         alike=config.cloud == config.edge,
         start=start,
-        lr=lr,
     )
     found = {"train": key_accuracy(keys, head, part, read)}
     found["dev"] = key_accuracy(keys, head, run.dev_bank, read_dev)
@@ -149,15 +142,20 @@ def _readings(run: Trainer, tools: list[ToolSpec]) -> list[ToolReading]:
 
 
 def finish(run: Trainer) -> None:
-    """The second stage: keys and needs fitted anew, then the scalars and the confidence (`training.keys`)."""
+    """The second stage: keys and needs fitted anew, then the scalars and the confidence (`training.keys`, `calibrate`)."""
     options, seed = run.options, run.options.seed
     row: dict[str, Any] = {"step": run.step, "stage": "keys"}
     if run.has_keys:
-        row |= _fit(run, start=False, epochs=options.key_epochs // 2, lr=5e-4)
+        row |= _fit(run, start=False, epochs=options.key_epochs)
     supply = Compositions(run.dev_sources, seed=seed, examples=8, opaque_share=0.25)
     shown = [supply[2 * FIRST + i] for i in range(options.calibration_compositions)]
-    row |= calibrate(run, [*shown, *map(vague, shown[::2])])
-    row["temperature"] = fit_confidence(run, run.dev["kept"])
+    head = run.generator.head
+    asked = [scored(run, each, number) for number, each in enumerate(shown)]
+    unsaid = [vague(each) for each in shown[::2]]
+    asked_back = [scored(run, each, number) for number, each in enumerate(unsaid) if each.examples]
+    row |= calibrate(head, [*asked, *asked_back])
+    # The confidence is that of requests as they come, not of a balance of calls and words.
+    row["temperature"] = fit_confidence(head, asked)
     row |= run.dev_score()
     run.history.append(row)
     run.log(row)

@@ -1,0 +1,85 @@
+"""Scalars: which tool and whether one is called are fitted apart; calls weigh more than no calls, and so much."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from agent_specializer.loragen.toolkeys import ChoiceHead
+from agent_specializer.training.calibrate import CALL_WEIGHT, Part, balanced, calibrate, fit_confidence, rates
+
+TOOLS, ROWS = 4, 24
+
+
+def part(seed: int, *, call: bool, called: bool = False) -> Part:
+    """Rows whose keys and names point at the right tool, with noise; without a call they point nowhere."""
+    random = torch.Generator().manual_seed(seed)
+    gold = torch.randint(TOOLS, (ROWS,), generator=random) if call else torch.full((ROWS,), TOOLS)
+    own = torch.nn.functional.one_hot(gold, TOOLS + 1).float()
+    own[:, -1] = 0
+    nothing = torch.zeros(ROWS, TOOLS, dtype=torch.bool)
+    return Part(
+        names=2 * own + torch.randn(ROWS, TOOLS + 1, generator=random),
+        cosines=0.5 * own + 0.1 * torch.randn(ROWS, TOOLS + 1, generator=random),
+        complete=None,
+        made=nothing,
+        absent=nothing,
+        gold=gold,
+        called=torch.full((ROWS,), called),
+        weight=torch.ones(ROWS),
+    )
+
+
+@pytest.fixture
+def head() -> ChoiceHead:
+    return ChoiceHead(4, 8, width=8)
+
+
+def test_after_the_fit_calls_and_no_calls_are_told_apart(head):
+    parts = [part(0, call=True), part(1, call=False)]
+    before = rates(head, parts)
+    found = calibrate(head, parts)
+    after = rates(head, [part(2, call=True), part(3, call=False)])
+    assert min(after.values()) > 0.8 > min(before.values())
+    assert found["log_t"] == float(head.log_t.detach())
+
+
+def test_what_needs_no_tool_does_not_move_which_tool_is_chosen(head):
+    some = [part(0, call=True), part(1, call=False)]
+    calibrate(head, some)
+    which = head.log_alpha.detach().clone(), head.log_t.detach().clone()
+    other = ChoiceHead(4, 8, width=8)
+    calibrate(other, [some[0], *(part(seed, call=False) for seed in range(5, 9))])
+    assert torch.allclose(torch.stack(which), torch.stack([other.log_alpha, other.log_t]).detach())
+    assert not torch.allclose(head.words_bias, other.words_bias)
+
+
+def test_calls_and_no_calls_weigh_what_is_said_and_some_calls_are_shown_without_their_tool():
+    both = balanced([part(0, call=True), part(1, call=False), part(2, call=True, called=True)])
+    first = [(p.weight[~p.called], p.none[~p.called]) for p in both]
+    calls = sum(float(w[~none].sum()) for w, none in first)
+    no_calls = sum(float(w[none].sum()) for w, none in first)
+    assert calls == pytest.approx(CALL_WEIGHT * no_calls)
+    taken = both[1]
+    own = torch.nn.functional.one_hot(both[0].gold, TOOLS + 1)[:, :-1].bool()
+    assert taken.none.all()
+    assert torch.equal(taken.absent, own)
+    assert not both[5].weight.any(), "a later call is not taken away"
+
+
+def test_a_tool_that_was_called_loses_what_was_fitted(head):
+    repeats = part(0, call=True, called=True)
+    wrong = (repeats.gold + 1) % TOOLS
+    cosines = torch.nn.functional.one_hot(wrong, TOOLS + 1).float()  # the key still asks for what is done
+    made = torch.nn.functional.one_hot(wrong, TOOLS).bool()
+    calibrate(head, [replace(repeats, cosines=cosines, made=made), part(1, call=False)])
+    assert head.again > 0
+
+
+def test_the_temperature_makes_a_sure_and_wrong_head_less_sure(head):
+    with torch.no_grad():
+        head.log_t.fill_(6.0)
+    noise = replace(part(0, call=True), cosines=torch.randn(ROWS, TOOLS + 1))
+    assert fit_confidence(head, [noise]) > 1.5
