@@ -156,7 +156,7 @@ class AdapterCache:
         fresh, _, _ = self._generate(toolset, None)
         if not stored.same_as(fresh):
             difference = (stored.gates - fresh.gates).abs().max().item()
-            detail = f"gates differ by up to {difference:.2g} from what the generator makes now"
+            detail = f"not what the generator makes now; its gates differ by up to {difference:.2g}"
             return Verification(row.fingerprint, row.agent, "different", detail)
         return Verification(row.fingerprint, row.agent, "same")
 

@@ -25,6 +25,8 @@ CALL_WEIGHT = 2.0
 """What the requests that need a call weigh together, beside those that need none."""
 TAKEN_WEIGHT = 0.25
 """What a request that is shown once more without its tool weighs beside one that needs no tool of its own accord."""
+VAGUE_WEIGHT = 0.1
+"""What a made-up request that leaves something out weighs: with more, requests of real tools that require much go unanswered."""
 PULL = 1e-3
 """Keeps scalars sane of which the rows say nothing."""
 
@@ -59,8 +61,8 @@ class Part:
 
 
 @torch.no_grad()
-def scored(trainer: Trainer, composition: Composition, number: int) -> Part:
-    """Up to 8 examples of `composition`, drawn by `number`."""
+def scored(trainer: Trainer, composition: Composition, number: int, *, weight: float = 1.0) -> Part:
+    """Up to 8 examples of `composition`, drawn by `number`, which weigh `weight` each."""
     trainer.generator.eval()
     head = trainer.generator.head
     batch = trainer.batch(composition, random.Random(f"{trainer.options.seed}/calibrate/{number}"), limit=8)
@@ -74,7 +76,7 @@ def scored(trainer: Trainer, composition: Composition, number: int) -> Part:
         absent=batch.excluded[:-1, :-1],
         gold=gold,
         called=batch.called[:-1],
-        weight=torch.ones(len(gold), device=gold.device),
+        weight=torch.full((len(gold),), weight, device=gold.device),
     )
 
 
@@ -108,7 +110,7 @@ def balanced(parts: Sequence[Part]) -> list[Part]:
             part,
             absent=part.absent | (alone[:, None] & own),
             gold=torch.where(alone, tools, part.gold),
-            weight=TAKEN_WEIGHT * alone.float(),
+            weight=TAKEN_WEIGHT * part.weight * alone,
         )
         every += [part, without]
 

@@ -14,7 +14,7 @@ from agent_specializer.edge.pooled import pooled
 from agent_specializer.loragen.toolkeys import ToolReading
 from agent_specializer.specs import ToolSpec
 from agent_specializer.training.bank import Bank, fill, need_loss, read_bank, read_rows, some_of
-from agent_specializer.training.calibrate import calibrate, fit_confidence, scored
+from agent_specializer.training.calibrate import VAGUE_WEIGHT, calibrate, fit_confidence, scored
 from agent_specializer.training.data import Compositions, Kinships, vague
 from agent_specializer.training.keys import NEED_WEIGHT, choice_loss, fit, key_accuracy
 from agent_specializer.training.state import save_state
@@ -152,7 +152,9 @@ def finish(run: Trainer) -> None:
     head = run.generator.head
     asked = [scored(run, each, number) for number, each in enumerate(shown)]
     unsaid = [vague(each) for each in shown[::2]]
-    asked_back = [scored(run, each, number) for number, each in enumerate(unsaid) if each.examples]
+    asked_back = [
+        scored(run, each, number, weight=VAGUE_WEIGHT) for number, each in enumerate(unsaid) if each.examples
+    ]
     row |= calibrate(head, [*asked, *asked_back])
     # The confidence is that of requests as they come, not of a balance of calls and words.
     row["temperature"] = fit_confidence(head, asked)
