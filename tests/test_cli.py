@@ -22,6 +22,7 @@ ASKED = {
     "seconds",
     "first_token_seconds",
     "confidence",
+    "missing",
 }
 
 

@@ -211,13 +211,13 @@ class _Value:
         return self._grammar.ends_string if self._in_string else self._grammar.ends_number
 
 
-def loops(tokens: list[int], *, run: int, times: int) -> bool:
-    """Whether `tokens` end in a run of up to `run` tokens that came `times` times in a row."""
-    return any(
-        tokens[-size * times :] == tokens[-size:] * times
-        for size in range(1, run + 1)
-        if len(tokens) >= size * times
-    )
+def loops(tokens: list[int], *, run: int, times: int, least: int = 0) -> bool:
+    """Whether `tokens` end in a run of up to `run` tokens that came `times` times in a row, `least` tokens in all."""
+    for size in range(1, run + 1):
+        count = max(times, -(-least // size))
+        if len(tokens) >= size * count and tokens[-size * count :] == tokens[-size:] * count:
+            return True
+    return False
 
 
 def _pick(seen: Seen, rows: Tensor | str, matcher: LLMatcher, sampler: Sampler, head_rows: int) -> int:

@@ -11,8 +11,8 @@ from agent_specializer.edge.arguments import Sampler, Tail, loops
 from agent_specializer.edge.grammar import Vocabulary
 from agent_specializer.edge.passes import Feed, Seen
 
-RUN, TIMES = 24, 3
-"""An answer ends once a run of up to RUN tokens came TIMES times in a row: greedy decoding would never get out of it."""
+RUN, TIMES, LEAST = 24, 3, 16
+"""An answer ends once a run of up to RUN tokens came TIMES times in a row, LEAST tokens in all: greedy decoding would never get out of it."""
 FIRST_CANDIDATES = 64
 """An answer starts with one of so many likeliest tokens that is not blank."""
 
@@ -39,7 +39,7 @@ def decode_words(
             break
         count += 1
         tail.tokens.append(token)
-        if loops(tail.tokens[-count:], run=RUN, times=TIMES):
+        if loops(tail.tokens[-count:], run=RUN, times=TIMES, least=LEAST):
             break
         # The blank behind "Answer:" is no part of the answer.
         text = (text + letters.decode(vocabulary.text([token]))).lstrip()

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from agent_specializer.edge.arguments import loops
 from agent_specializer.edge.engine import EdgeEngine, Request
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.transcript import arguments_text
@@ -155,3 +156,11 @@ def test_a_budget_for_the_shortest_arguments_is_enough(engines, parameters, seed
     )
     # Only what the grammar cannot say may be in the way: a date that does not exist, a property twice.
     assert "not valid" in str(reply) if isinstance(reply, DecodeError) else len(reply.calls) == 1
+
+
+def test_a_loop_is_a_run_that_came_often_enough_and_is_long_enough() -> None:
+    assert loops([1, 2, 3, 2, 3, 2, 3], run=2, times=3)
+    assert not loops([1, 2, 3, 2, 3, 2, 3], run=1, times=3)
+    assert not loops([2, 3, 2, 3, 2, 4], run=4, times=3)
+    assert not loops([7] * 15, run=8, times=3, least=16)
+    assert loops([7] * 16, run=8, times=3, least=16)
