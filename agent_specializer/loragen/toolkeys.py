@@ -19,7 +19,7 @@ from agent_specializer.loragen.features import Projection, averages, feature_siz
 from agent_specializer.loragen.models import decoder
 from agent_specializer.specs import ToolSpec
 
-MAX_TOKENS = 192
+MAX_TOKENS = 112
 """Tokens of a tool's key text that are read; the rest is cut before the closing cue."""
 CUE = '\nA user who needs this tool says: "'
 """Makes the last state a prediction of the request, the thing that a key is compared with."""

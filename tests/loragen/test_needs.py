@@ -114,7 +114,7 @@ def test_tools_are_read_together_as_one_by_one(
 def test_what_stands_beyond_the_tokens_that_are_read_has_no_vector(
     tiny_gemma: PreTrainedModel, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    long = {name: TEXT | {"description": "word " * 20} for name in "abcdef"}
+    long = {name: TEXT | {"description": "word " * 8} for name in "abcdef"}
     each = tool(long, ["f", "b", "d"], "long")
     text, spans = key_text(each)
     kept = MAX_TOKENS - len(tiny_tokenizer(CUE, add_special_tokens=False).input_ids)
