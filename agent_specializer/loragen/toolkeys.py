@@ -165,6 +165,8 @@ class ChoiceHead(nn.Module):
         self.need_t, self.need_bias = scalar(10.0), scalar(-3.0)
         self.words_bias, self.words_name, self.words_key = scalar(0.0), scalar(0.5), scalar(1.0)
         self.relevance, self.ask = scalar(1.0), scalar(0.0)
+        self.unsure = scalar(1.0)
+        """Of the entropy of which tool. With it, `relevance` and `words_key` 1 and `words_name` alpha, all is one softmax."""
         self.stop_bias, self.stop_name = scalar(0.0), scalar(0.5)
         """Stand for all of the former once a call was made: then "no tool" means that the calls are complete."""
         self.temperature: Tensor
@@ -219,7 +221,7 @@ class ChoiceHead(nn.Module):
             return (likely * values).sum(-1)
 
         name = calibrated[..., -1] - expected(calibrated[..., :-1])
-        words = self.words_bias + self.words_name * name
+        words = self.words_bias + self.words_name * name + self.unsure * expected(which)
         if told is not None:
             words = words + self.words_key * told[..., -1] - self.relevance * expected(told[..., :-1])
         if complete is not None:

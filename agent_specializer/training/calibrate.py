@@ -89,7 +89,7 @@ def calibrate(head: ChoiceHead, parts: Sequence[Part]) -> dict[str, float]:
     which = [head.log_alpha, head.again, *([head.log_t] if head.query is not None else [])]
     _minimise(which, lambda: _mean([(p, _which_loss(head, p), p.weight * ~p.none) for p in parts]))
     both = balanced(parts)
-    whether = [head.words_bias, head.words_name, head.stop_bias, head.stop_name]
+    whether = [head.words_bias, head.words_name, head.unsure, head.stop_bias, head.stop_name]
     if head.query is not None:
         whether += [head.words_key, head.relevance, *([head.ask] if head.found is not None else [])]
     _minimise(whether, lambda: _mean([(p, _whether_loss(head, p), p.weight) for p in both]))
