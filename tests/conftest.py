@@ -164,7 +164,7 @@ def save_tiny_checkpoint(tiny_tokenizer: PreTrainedTokenizerFast) -> Callable[..
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             shape = shape_of(model)
-            config = GeneratorConfig(cloud=shape, edge=shape, experts=4, rank=2, key_dim=8, key_width=8)
+            config = GeneratorConfig(cloud=shape, edge=shape, experts=4, rank=2, key_dim=8)
             generator = Generator(config, model, tiny_tokenizer)
             for B in generator.pool.B.values():
                 torch.nn.init.normal_(B, std=0.3)

@@ -183,12 +183,12 @@ class AdapterCache:
         adapter = _from_bytes(blob)
         self.generator.pool.check(adapter.gates)
         fits = (adapter.toolset, adapter.generator) == (toolset.fingerprint, self.generator.fingerprint)
-        choices = len(toolset.tools) + 1
+        tools = len(toolset.tools)
         sound = (
             adapter.names == toolset.names
-            and len(adapter.keys) in (0, choices)
+            and len(adapter.keys) in (0, tools)
             and adapter.priors is not None
-            and tuple(adapter.priors.shape) == (choices,)
+            and tuple(adapter.priors.shape) == (tools + 1,)
             and bool(adapter.priors.isfinite().all() and adapter.keys.isfinite().all())
             and tuple(adapter.needs.vectors.shape)
             == ((len(adapter.needs.of), self.generator.config.need_dim) if adapter.needs.of else (0, 0))

@@ -24,7 +24,6 @@ from agent_specializer.edge.transcript import ANSWER, CALL, arguments_text, labe
 from agent_specializer.edge.words import decode_words
 from agent_specializer.errors import DecodeError
 from agent_specializer.loragen.adapter import Needs
-from agent_specializer.loragen.features import join
 from agent_specializer.loragen.models import head_weight, logits
 from agent_specializer.loragen.toolkeys import ChoiceHead
 from agent_specializer.messages import Call, Choice
@@ -37,8 +36,9 @@ class Scorer:
 
     Attributes:
         names: of the tools; priors: (tools + 1,) float32; None while they are being measured.
-        keys: (tools + 1, key_dim) in the order of the toolset's tools, or (0, 0).
+        keys: (tools, vectors, key_dim) in the order of the toolset's tools, or (0, 0, 0).
         needs: what the tools require of a request; their tools are of the toolset.
+        newest: first token of the prompt's newest turn, whose words are compared with keys.
         head: None scores by the calibrated log-probability alone.
     """
 
@@ -46,8 +46,9 @@ class Scorer:
     model: nn.Module
     names: tuple[str, ...] = ()
     priors: Tensor | None = None
-    keys: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    keys: Tensor = field(default_factory=lambda: torch.empty(0, 0, 0))
     needs: Needs | None = None
+    newest: int = 1
     head: ChoiceHead | None = None
 
     def log_probabilities(self, states: Tensor) -> Tensor:
@@ -65,7 +66,7 @@ class Scorer:
         """(choices,) float32 in nats, on the CPU.
 
         Args:
-            seen: what the model made of the request and the tree; `averaged` and `words` where there are keys.
+            seen: what the model made of the request and the tree; `words` where there are keys.
             made: the tools that this turn has called already.
         """
         assert self.priors is not None
@@ -74,15 +75,15 @@ class Scorer:
             return calibrated.cpu()
         head = self.head
         device = head.log_alpha.device
-        request = None
-        if seen.averaged is not None:
-            request = join(seen.states[0], seen.averaged)[None].to(device)
+        asked = None
+        if seen.words is not None and head.query is not None:
+            asked = head.read(*_all_of(seen.words[self.newest :].to(device)))
         evidence, complete = self._evidence(seen), None
         if evidence is not None and self.needs is not None:
             of = torch.tensor([self.names.index(tool) for tool, _ in self.needs.of], device=device)
             complete = head.complete(evidence, of, tools=len(self.names))
         again = torch.tensor([[name in made for name in self.names]], device=device)
-        scored = head(calibrated[None].to(device), request, self.keys.to(device), bool(made), complete, again)
+        scored = head(calibrated[None].to(device), asked, self.keys.to(device), bool(made), complete, again)
         return scored[0].float().cpu()
 
     def missing(self, seen: Seen, tool: str) -> tuple[str, ...]:
@@ -98,8 +99,7 @@ class Scorer:
         if self.head is None or self.needs is None or not self.needs.of or seen.words is None:
             return None
         device = self.head.log_alpha.device
-        words = seen.words[None, 1:].to(device)  # without the start token
-        inside = torch.ones(words.shape[:2], dtype=torch.bool, device=device)
+        words, inside = _all_of(seen.words[1:].to(device))  # without the start token
         return self.head.evidence(words, inside, self.needs.vectors.to(device))
 
     @property
@@ -107,18 +107,21 @@ class Scorer:
         return 1.0 if self.head is None else float(self.head.temperature)
 
 
+def _all_of(words: Tensor) -> tuple[Tensor, Tensor]:
+    """One conversation's words (tokens, hidden) as a batch of one, and that all of them are there."""
+    return words[None], torch.ones(1, len(words), dtype=torch.bool, device=words.device)
+
+
 @dataclass(frozen=True)
 class Job:
     """All that a reply needs.
 
     Attributes:
-        turn: the tokens of the prompt that are the newest turn; None where no keys ask for them.
         made: calls of the newest turn that were made before this reply: their results stand in the prompt.
         cached: how many tokens of the prompt are in its lane's cache already.
     """
 
     prompt: list[int]
-    turn: tuple[int, int] | None
     toolset: Toolset
     scorer: Scorer
     grammars: Grammars
@@ -161,15 +164,14 @@ def decode_reply(job: Job) -> Generator[Feed, Seen, Outcome]:
     closed: set[str | None] = set()
     if wish not in ("auto", "any"):
         closed |= set(job.toolset.names) - {wish}
-    turn = job.turn
-    read: Seen | None = None
+    words: Tensor | None = None
+    asks = bool(job.scorer.keys.numel())
     while True:
         barred = closed | ({None} if wish != "auto" and not outcome.calls else set())
-        seen = yield tail.feed(tree=job.scorer.tree, turn=turn)
-        if turn is None and read is not None:
-            seen = replace(seen, averaged=read.averaged, words=read.words)
-        # What the user wants is read once: later calls of the turn are told by the last state.
-        turn, read = None, seen
+        seen = yield tail.feed(tree=job.scorer.tree, words=asks and words is None)
+        # What the user wants is read once, before the calls.
+        words = seen.words if words is None else words
+        seen = replace(seen, words=words)
         scores = job.scorer.scores(seen, made=[call.name for call in (*job.made, *outcome.calls)])
         ranking = _ranking(scores, job.scorer.temperature, names, barred)
         if not outcome.calls:

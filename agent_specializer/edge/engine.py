@@ -375,7 +375,8 @@ class EdgeEngine:
             self.model,
             names=request.toolset.names,
             priors=priors,
-            keys=torch.empty(0, 0) if keys is None else keys,
+            keys=torch.empty(0, 0, 0) if keys is None else keys,
+            newest=1 if keys is None else newest_turn(self.tokenizer, prompt.text),
             needs=request.adapter.needs if request.adapter and keys is not None else None,
             head=self.head
             if request.adapter
@@ -383,7 +384,6 @@ class EdgeEngine:
         )
         return Job(
             prompt=prompt.ids,
-            turn=None if keys is None else newest_turn(self.tokenizer, prompt.text, len(prompt.ids)),
             toolset=request.toolset,
             scorer=scorer,
             grammars=self.grammars,
@@ -514,10 +514,11 @@ def _of_adapter(request: Request, part: str) -> Tensor | None:
     names = request.toolset.names
     if adapter.names == names:
         return values
-    if sorted(adapter.names) != sorted(names) or len(values) != len(names) + 1:
+    for_words = part == "priors"  # the last is that of answering in words
+    if sorted(adapter.names) != sorted(names) or len(values) != len(names) + for_words:
         raise AdapterError(
             f"the adapter was made for the tools {', '.join(adapter.names)}, not for {', '.join(names)}",
             hint="specialise the agent again",
         )
     order = [adapter.names.index(name) for name in names]
-    return values[[*order, -1]]
+    return values[[*order, -1] if for_words else order]

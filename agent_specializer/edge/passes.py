@@ -17,7 +17,7 @@ from transformers import DynamicCache
 
 from agent_specializer.edge.attention import PAD, segment_masks
 from agent_specializer.edge.choose import NameTree
-from agent_specializer.loragen.features import averages, words_of
+from agent_specializer.loragen.features import words_of
 from agent_specializer.loragen.models import cached, decoder, logits
 
 KeysValues = list[tuple[Tensor, Tensor]]
@@ -33,14 +33,14 @@ class Feed:
         forget: how many of the tokens added last are taken back before.
         tree: names to score behind the tokens; they leave no trace in the cache.
         rows: ids of the tokens whose logits behind the last token are wanted; "all", or None for none.
-        turn: first of `tokens`, and the one behind the last, whose states are to be averaged; all up to its end are words.
+        words: whether what the model makes of each of `tokens` is wanted.
     """
 
     tokens: list[int]
     forget: int = 0
     tree: NameTree | None = None
     rows: Tensor | str | None = None
-    turn: tuple[int, int] | None = None
+    words: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,11 @@ class Seen:
     Attributes:
         states: (1 + tree tokens, hidden) behind its last token and in its tree.
         logits: (rows,), where asked for.
-        averaged: (depths, hidden) float32 over its turn, where asked for (`loragen.features`).
-        words: (tokens, hidden) float32, one vector for each of its tokens up to the end of its turn, where asked for.
+        words: (tokens, hidden) float32, a unit vector for each of its tokens, where asked for (`loragen.features`).
     """
 
     states: Tensor
     logits: Tensor | None
-    averaged: Tensor | None = None
     words: Tensor | None = None
 
 
@@ -118,7 +116,7 @@ class Lanes:
                 input_ids=ids.to(self._device),
                 position_ids=positions.to(self._device),
                 attention_mask=self._mask(width),
-                output_hidden_states=any(feed.turn for feed in active),
+                output_hidden_states=any(feed.words for feed in active),
                 **self._cached,
             )
         # The names of a tree are scored and gone.
@@ -197,17 +195,13 @@ class Lanes:
         if whole:
             scored = logits(self.model, torch.stack([states[row][0] for row in whole]))
             all_logits = dict(zip(whole, scored, strict=True))
-        averaged, words = None, None
-        if deep:
-            averaged = averages(deep, torch.tensor([feed.turn or (0, 1) for feed in feeds]))
-            words = words_of(deep)
+        words = words_of(deep) if deep else None
         seen = {}
         for row, (lane, feed) in enumerate(zip(self._lanes, feeds, strict=True)):
             found = all_logits.get(row)
             if isinstance(feed.rows, Tensor):
                 found = logits(self.model, states[row][0], feed.rows.to(self._device))
             seen[lane] = Seen(states[row], found)
-            if averaged is not None and words is not None and feed.turn is not None:
-                said = words[row, : feed.turn[1]]
-                seen[lane] = replace(seen[lane], averaged=averaged[row], words=said)
+            if words is not None and feed.words:
+                seen[lane] = replace(seen[lane], words=words[row, : len(feed.tokens)])
         return seen

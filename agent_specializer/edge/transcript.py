@@ -70,15 +70,10 @@ def render(messages: Sequence[Message]) -> str:
     return "\n".join([*lines, CALL]) if lines else EMPTY
 
 
-def newest_turn(tokenizer: PreTrainedTokenizerBase, text: str, tokens: int) -> tuple[int, int]:
-    """Where the newest user message and what came of it so far stand in a rendered conversation of `tokens` tokens.
-
-    Returns the first token and the one behind the last; the closing ``Call:`` is left out.
-    """
+def newest_turn(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    """The first token of the newest user message in a rendered conversation; what came of it so far follows it."""
     start = text.rfind("\nUser:") + 1
-    before = len(tokenizer(text[:start]).input_ids) if start else 1
-    end = max(1, tokens - len(tokenizer(CALL, add_special_tokens=False).input_ids))
-    return min(before, end - 1), end
+    return len(tokenizer(text[:start]).input_ids) if start else 1
 
 
 def _indent(text: str) -> str:

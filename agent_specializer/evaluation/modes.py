@@ -12,8 +12,7 @@ prompted_lora  yes             one for all       the same training with the tool
 ============== =============== ================= ======================================================
 
 A wrong adapter has the gates of the next group whose tools have nothing to do with this one's, and this
-adapter's own keys and needs in an order in which no tool has its own; the key for answering in words stays, the priors
-are measured anew.
+adapter's own keys and needs in an order in which no tool has its own; the priors are measured anew.
 """
 
 from __future__ import annotations
@@ -216,16 +215,14 @@ def wrong_adapter(own: Adapter, foreign: Adapter, rng: random.Random) -> Adapter
     tools = len(own.names)
     if keys.numel() and tools > 1:
         cycle = rng.sample(range(tools), tools)  # one cycle through all tools moves every one of them
-        source = list(range(tools + 1))
+        source = list(range(tools))
         for here, there in zip(cycle, [*cycle[1:], cycle[0]], strict=True):
             source[here] = there
         keys = keys[source]
         moved = {own.names[source[here]]: own.names[here] for here in range(tools)}
         needs = replace(needs, of=tuple((moved[tool], parameter) for tool, parameter in needs.of))
-    elif keys.numel() and tools == 1 and len(foreign.keys) > 1:
-        keys = keys.clone()
-        keys[0] = foreign.keys[0]
-        needs = Needs()
+    elif keys.numel() and len(foreign.keys):
+        keys, needs = foreign.keys[:1], Needs()
     return replace(
         own,
         gates=foreign.gates,

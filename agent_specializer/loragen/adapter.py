@@ -12,7 +12,7 @@ from torch import Tensor
 
 from agent_specializer.errors import AdapterError
 
-FORMAT = "agent-specializer-adapter-2"
+FORMAT = "agent-specializer-adapter-3"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +35,8 @@ class Adapter:
     Attributes:
         gates: (layers, experts) float32, K non-zeros per layer that sum to 1.
         names: the tools, in the order of `keys`.
-        keys: (tools + 1, key_dim) float32, one generated key per tool, the last for answering in words; (0, 0) where
-            the generator makes none.
+        keys: (tools, vectors, key_dim) float32, one generated key per tool: vectors whose length is what they weigh, zero
+            where a tool has fewer; (0, 0, 0) where the generator makes none.
         needs: a vector per required parameter.
         toolset: fingerprint of the toolset; generator: fingerprint of the generator.
         priors: (tools + 1,) float32, log-probability of each name after an empty request, in nats; None until an edge
@@ -55,8 +55,10 @@ class Adapter:
         return replace(self, priors=priors.detach().float().cpu())
 
     def to_bytes(self) -> bytes:
-        """safetensors bytes: what the store keeps. Unit vectors in float16, the rest in float32."""
-        tensors = {"gates": self.gates.float().contiguous(), "keys": self.keys.half().contiguous()}
+        """safetensors bytes: what the store keeps. Keys in 8 bits, needs in float16, the rest in float32."""
+        tensors = {"gates": self.gates.float().contiguous()}
+        if self.keys.numel():
+            tensors |= _packed(self.keys)
         if self.needs.of:
             tensors["needs"] = self.needs.vectors.half().contiguous()
         if self.priors is not None:
@@ -83,13 +85,13 @@ class Adapter:
             return Adapter(
                 gates=tensors["gates"],
                 names=tuple(json.loads(meta["names"])),
-                keys=tensors["keys"].float(),
+                keys=_unpacked(tensors) if "keys" in tensors else torch.empty(0, 0, 0),
                 toolset=meta["toolset"],
                 generator=meta["generator"],
                 priors=tensors.get("priors"),
                 needs=Needs(tensors["needs"].float(), of) if of else Needs(),
             )
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise AdapterError(
                 f"the stored adapter is damaged ({error})",
                 hint="evict it from the cache and specialise again",
@@ -111,6 +113,33 @@ class Adapter:
             and self.needs.vectors.shape == other.needs.vectors.shape
             and torch.allclose(self.needs.vectors, other.needs.vectors, atol=tolerance)
         )
+
+
+def rounded(keys: Tensor) -> Tensor:
+    """`keys` as they come back from the store."""
+    return _unpacked(_packed(keys)) if keys.numel() else keys
+
+
+def _packed(keys: Tensor) -> dict[str, Tensor]:
+    """Keys (tools, vectors, key_dim) as 8-bit numbers with a scale per vector; vectors that are zero are left out."""
+    there = keys.abs().amax(-1) > 0
+    vectors = keys[there].float()
+    scales = (vectors.abs().amax(-1) / 127).half()
+    steps = (vectors / scales.float().clamp_min(TINY)[:, None]).round().clamp(-127, 127)
+    return {
+        "keys": steps.to(torch.int8),
+        "key_scales": scales,
+        "key_vectors": there.sum(1).to(torch.int32),
+    }
+
+
+def _unpacked(tensors: dict[str, Tensor]) -> Tensor:
+    vectors = tensors["keys"].float() * tensors["key_scales"].float()[:, None]
+    counts = tensors["key_vectors"].tolist()
+    return torch.nn.utils.rnn.pad_sequence(vectors.split(counts), batch_first=True)
+
+
+TINY = 1e-9
 
 
 def _metadata(data: bytes) -> dict[str, str]:

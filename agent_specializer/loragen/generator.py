@@ -12,13 +12,19 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from agent_specializer.describe import describe_toolset
-from agent_specializer.loragen.adapter import Adapter, Needs
+from agent_specializer.loragen.adapter import Adapter, Needs, rounded
 from agent_specializer.loragen.cloud import CloudReader, tokenize
 from agent_specializer.loragen.experts import ExpertPool
-from agent_specializer.loragen.features import feature_size
 from agent_specializer.loragen.models import ModelShape
 from agent_specializer.loragen.router import Router
-from agent_specializer.loragen.toolkeys import ChoiceHead, ToolKeys, ToolReading, read_tools, required
+from agent_specializer.loragen.toolkeys import (
+    ChoiceHead,
+    ToolKeys,
+    ToolReading,
+    read_tools,
+    required,
+    stacked,
+)
 from agent_specializer.specs import Toolset, ToolSpec, canonical_json
 
 
@@ -35,8 +41,8 @@ class GeneratorConfig:
     dropout: float = 0.05
     router_width: int = 64
     cloud_lora_rank: int = 8
-    key_dim: int = 256
-    key_width: int = 256
+    key_dim: int = 128
+    """Width of the vectors that tools and requests are compared by; 0: none."""
     need_dim: int = 64
     """Width of the vectors that stand for required parameters; 0: none."""
     routed: bool = True
@@ -69,7 +75,7 @@ class Generator(nn.Module):
         self.pool = ExpertPool(
             config.edge, experts=config.experts, rank=config.rank, alpha=config.alpha, dropout=config.dropout
         )
-        self.head = ChoiceHead(config.edge.hidden, key_dim, need_dim, width=config.key_width)
+        self.head = ChoiceHead(config.edge.hidden, key_dim, need_dim)
         if config.routed:
             self.reader = CloudReader(
                 config.cloud, cloud, meta_tokens=config.edge.layers, lora_rank=config.cloud_lora_rank
@@ -82,9 +88,7 @@ class Generator(nn.Module):
                 top_k=config.top_k,
             )
         if key_dim:
-            self.keys = ToolKeys(
-                config.cloud.hidden, width=config.key_width, key_dim=key_dim, need_dim=need_dim
-            )
+            self.keys = ToolKeys(config.cloud.hidden, key_dim=key_dim, need_dim=need_dim)
         self._readings: dict[str, ToolReading] = {}
         self._fingerprint: str | None = None
 
@@ -93,9 +97,8 @@ class Generator(nn.Module):
         config = self.config
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            sizes = {"width": config.key_width, "key_dim": config.key_dim, "need_dim": config.need_dim}
-            keys = ToolKeys(config.cloud.hidden, **sizes)
-            head = ChoiceHead(config.edge.hidden, **sizes)
+            keys = ToolKeys(config.cloud.hidden, key_dim=config.key_dim, need_dim=config.need_dim)
+            head = ChoiceHead(config.edge.hidden, config.key_dim, config.need_dim)
         self.keys.load_state_dict(keys.state_dict())
         self.head.load_state_dict(head.state_dict())
 
@@ -143,12 +146,6 @@ class Generator(nn.Module):
         """Take readings that were kept elsewhere."""
         self._readings |= readings
 
-    def features(self, tools: Sequence[ToolSpec]) -> Tensor:
-        """Cloud features of `tools`, (tools, features); one row of zeros where there are none."""
-        if not tools:
-            return torch.zeros(1, feature_size(self.config.cloud.hidden))  # only the key for words is used
-        return torch.stack([reading.tool for reading in self.readings(tools)])
-
     @torch.no_grad()
     def gates(self, toolset: Toolset) -> tuple[Tensor, int]:
         """Gates (layers, experts) of `toolset` and its description's length in tokens: one forward pass."""
@@ -161,14 +158,22 @@ class Generator(nn.Module):
         states = self.reader.states(self.cloud, ids)
         return self.router(states[None])[0].cpu(), len(ids)
 
+    def keys_of(self, tools: Sequence[ToolSpec]) -> Tensor:
+        """Keys (tools, vectors, key_dim) of `tools`, differentiable; (0, 0, 0) without any."""
+        if not tools:
+            return torch.empty(0, 0, 0)
+        words, inside = stacked(self.readings(tools))
+        device = next(self.keys.parameters()).device
+        keys: Tensor = self.keys(words.to(device), inside.to(device))
+        return keys
+
     @torch.no_grad()
     def tool_keys(self, toolset: Toolset) -> Tensor:
-        """Keys (tools + 1, key_dim), in the order of the toolset's tools; (0, 0) where there are none."""
+        """Keys (tools, vectors, key_dim), in the order of the toolset's tools, rounded as they are stored; (0, 0, 0)
+        where there are none."""
         if not self.config.routed or not self.config.key_dim:
-            return torch.empty(0, 0)
-        device = self.keys.words.weight.device
-        keys: Tensor = self.keys(self.features(toolset.tools).to(device)).cpu()
-        return keys[-1:] if not toolset.tools else keys
+            return torch.empty(0, 0, 0)
+        return rounded(self.keys_of(toolset.tools).cpu())
 
     @torch.no_grad()
     def needs(self, toolset: Toolset) -> Needs:
@@ -176,7 +181,7 @@ class Generator(nn.Module):
         if not self.config.routed or not self.config.key_dim or not self.config.need_dim:
             return Needs()
         found = [
-            ((tool.name, name), reading.parameters[name])
+            ((tool.name, name), reading.parameter(name))
             for tool, reading in zip(toolset.tools, self.readings(toolset.tools), strict=True)
             for name in required(tool)
             if name in reading.parameters
@@ -184,7 +189,7 @@ class Generator(nn.Module):
         if not found:
             return Needs()
         of, features = zip(*found, strict=True)
-        device = self.keys.words.weight.device
+        device = next(self.keys.parameters()).device
         return Needs(self.keys.need(torch.stack(features).to(device)).float().cpu(), of)
 
     def generate(self, toolset: Toolset) -> Adapter:

@@ -1,9 +1,9 @@
-"""Tool keys: one small vector per tool, made from its description, that what the edge made of the request is compared with.
+"""Tool keys: a few vectors per tool, made from its description, that the words of a request are compared with.
 
 An extension of LoRA-Gen. Gates steer how the edge model reads a request; they are too few to hold what each of dozens
 of tools does. So every tool also gets a key from the frozen cloud LM's states over its own description, computed and
-cached per tool: adding a tool to an agent costs that tool alone. Where a call's name would start, the edge's states over
-the request make a query, and ``t * cos(query, key)`` is added to the name's calibrated log-probability.
+cached per tool: adding a tool to an agent costs that tool alone. What the edge makes of the request's words is compared
+with them (`features.likeness`), and ``t`` times that is added to the name's calibrated log-probability.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from agent_specializer.loragen.features import Projection, averages, feature_size, join, span_size
+from agent_specializer.loragen.features import Projection, WordByWord, likeness, words_of
 from agent_specializer.loragen.models import decoder
 from agent_specializer.specs import ToolSpec
 
 MAX_TOKENS = 112
-"""Tokens of a tool's key text that are read; the rest is cut before the closing cue."""
-CUE = '\nA user who needs this tool says: "'
-"""Makes the last state a prediction of the request, the thing that a key is compared with."""
+"""Tokens of a tool's key text that are read."""
+KEPT = 48
+"""Of a tool's vectors, how many are kept: those that weigh most."""
+LEAD = "Tool: "
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,17 @@ class ToolReading:
     """What the frozen cloud LM makes of one tool, in one pass.
 
     Attributes:
-        tool: (feature_size,) float32, of the whole text.
-        parameters: name to (averages over its own words,) float32, of those that stand among the tokens that are read.
+        words: (tokens, hidden) bfloat16, of length 1, of the key text behind its lead.
+        parameters: name to the first of its own tokens and the one behind the last, of those that are read.
     """
 
-    tool: Tensor
-    parameters: dict[str, Tensor]
+    words: Tensor
+    parameters: dict[str, tuple[int, int]]
+
+    def parameter(self, name: str) -> Tensor:
+        """(hidden,) float32, of length 1: the average over a parameter's own words."""
+        start, end = self.parameters[name]
+        return nn.functional.normalize(self.words[start:end].float().mean(0), dim=-1)
 
 
 def key_text(tool: ToolSpec) -> tuple[str, dict[str, tuple[int, int]]]:
@@ -44,7 +50,7 @@ def key_text(tool: ToolSpec) -> tuple[str, dict[str, tuple[int, int]]]:
     Not the name: the edge scores it itself, so a key adds most by saying what the name does not, and works as well
     where names say nothing. Only a tool without a description has its name read. What is required comes first.
     """
-    text = f"Tool: {' '.join(tool.description.split()) or tool.name}"
+    text = f"{LEAD}{' '.join(tool.description.split()) or tool.name}"
     spans: dict[str, tuple[int, int]] = {}
     first = required(tool)
     properties = tool.parameters.get("properties") or {}
@@ -77,63 +83,73 @@ def read_tools(
     the last bits do not matter.
     """
     device = next(model.parameters()).device
-    cue = tokenizer(CUE, add_special_tokens=False).input_ids
-    texts, words = zip(*map(key_text, tools), strict=True) if tools else ((), ())
+    texts, spans = zip(*map(key_text, tools), strict=True) if tools else ((), ())
     encoded = tokenizer(list(texts), return_offsets_mapping=True) if tools else {"input_ids": []}
-    bodies = [ids[: MAX_TOKENS - len(cue)] for ids in encoded["input_ids"]]
+    bodies = [ids[:MAX_TOKENS] for ids in encoded["input_ids"]]
     order = sorted(range(len(tools)), key=lambda index: len(bodies[index]))
     readings: dict[int, ToolReading] = {}
     for start in range(0, len(order), batch):
         some = order[start : start + batch]
-        ids = nn.utils.rnn.pad_sequence([torch.tensor(bodies[i] + cue) for i in some], batch_first=True)
-        spans = torch.tensor([[1, len(bodies[i])] for i in some])
-        seen = (torch.arange(ids.shape[1]) < spans[:, 1:] + len(cue)).long()
+        ids = nn.utils.rnn.pad_sequence([torch.tensor(bodies[i]) for i in some], batch_first=True)
+        seen = torch.arange(ids.shape[1]) < torch.tensor([[len(bodies[i])] for i in some])
         states = decoder(model)(
             input_ids=ids.to(device),
-            attention_mask=seen.to(device),
+            attention_mask=seen.long().to(device),
             output_hidden_states=True,
             use_cache=False,
         ).hidden_states
-        last = states[-1][torch.arange(len(some)), seen.sum(1) - 1]
-        features = join(last, averages(states, spans))
+        words = words_of(states).to("cpu", torch.bfloat16)
         for row, index in enumerate(some):
             offsets = encoded["offset_mapping"][index][: len(bodies[index])]
+            first = next(at for at, (_, b) in enumerate(offsets) if b > len(LEAD))
             places = {
-                name: [at for at, (a, b) in enumerate(offsets) if a < end and b > begin and b > a]
-                for name, (begin, end) in words[index].items()
+                name: [at - first for at, (a, b) in enumerate(offsets) if a < end and b > begin and b > a]
+                for name, (begin, end) in spans[index].items()
             }
             readings[index] = ToolReading(
-                features[row],
-                {name: span_features(states, row, (at[0], at[-1] + 1)) for name, at in places.items() if at},
+                words[row, first : len(bodies[index])].clone(),
+                {name: (at[0], at[-1] + 1) for name, at in places.items() if at},
             )
     return [readings[index] for index in range(len(tools))]
 
 
-def span_features(states: Sequence[Tensor], row: int, span: tuple[int, int]) -> Tensor:
-    """Averages over a span of tokens of one row, each of length 1, one behind the other."""
-    one = [state[row : row + 1] for state in states]
-    return nn.functional.normalize(averages(one, torch.tensor([span]))[0], dim=-1).flatten()
+def stacked(readings: Sequence[ToolReading]) -> tuple[Tensor, Tensor]:
+    """The words of several tools side by side: (tools, tokens, hidden) bfloat16, and which are there, (tools, tokens) bool."""
+    words = nn.utils.rnn.pad_sequence([reading.words for reading in readings], batch_first=True)
+    lengths = torch.tensor([[len(reading.words)] for reading in readings])
+    return words, torch.arange(words.shape[1]) < lengths
 
 
 class ToolKeys(nn.Module):
-    """Cloud features to unit vectors: a network for tools, one for required parameters, and one for answering in words,
-    which sees the mean of all tools."""
+    """What the cloud makes of tools to keys: a projection for the words of tools, and one for required parameters."""
 
-    def __init__(self, hidden: int, *, width: int, key_dim: int, need_dim: int = 0) -> None:
+    def __init__(self, hidden: int, *, key_dim: int, need_dim: int = 0) -> None:
         super().__init__()
-        self.tool = Projection(feature_size(hidden), width=width, size=key_dim)
-        self.words = nn.Linear(key_dim, key_dim)
+        self.tool = WordByWord(hidden, size=key_dim)
         if need_dim:
-            self.need = Projection(span_size(hidden), width=width, size=need_dim)
+            self.need = Projection(hidden, size=need_dim)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(tools, features) to keys (tools + 1, key_dim) of length 1; the last is for answering in words."""
-        keys = self.tool(features)
-        return torch.cat([keys, self.words_key(keys.mean(0, keepdim=True))])
+    def forward(self, words: Tensor, inside: Tensor) -> Tensor:
+        """(tools, tokens, hidden) to keys (tools, vectors, key_dim): the `KEPT` vectors that weigh most of each tool, in the
+        order of its words. A vector's length is its weight in its tool, zero where there is none."""
+        keys: Tensor = self.tool(words.float(), inside)
+        if keys.shape[1] > KEPT:
+            kept = keys.detach().norm(dim=-1).topk(KEPT, dim=1).indices.sort(dim=1).values
+            keys = keys.gather(1, kept[..., None].expand(-1, -1, keys.shape[-1]))
+        return keys
 
-    def words_key(self, mean: Tensor) -> Tensor:
-        """The unit key for answering in words, (..., key_dim), from the mean of the toolset's keys."""
-        return nn.functional.normalize(self.words(mean), dim=-1)
+
+@dataclass(frozen=True)
+class Asked:
+    """What the edge makes of some requests.
+
+    Attributes:
+        vectors: (rows, words, key_dim), one per word of the newest turn, as long as it weighs; zero where there is none.
+        talk: (rows,) logit that the turn is one to answer in words, whatever the tools.
+    """
+
+    vectors: Tensor
+    talk: Tensor
 
 
 ABSENT = -1e4
@@ -143,30 +159,34 @@ ABSENT = -1e4
 class ChoiceHead(nn.Module):
     """How likely each choice is: which tool, if one is called; and whether one is.
 
-    Which: softmax over the tools of ``alpha * (log p - prior) + t * cos(q, k)``, q being what `query` makes of the request's
-    features; without keys (`key_dim` 0) the second term is absent, as in every baseline. Whether: a logistic in what speaks
-    for words: the name `none` against those of the likely tools, the key for words, how little the likely tools' keys
-    resemble the request, and the surprise at finding what they require said in it. A name tells which tool is meant, but
+    Which: softmax over the tools of ``alpha * (log p - prior) + t * likeness(q, k)``, q being what `query` makes of the request's
+    words; without keys (`key_dim` 0) the second term is absent, as in every baseline. Whether: a logistic in what speaks
+    for words: the name `none` against those of the likely tools, how the request sounds (`talk`), how little the likely tools' keys
+    resemble it, and the surprise at finding what they require said in it. A name tells which tool is meant, but
     some name always is the likeliest; that none is meant has to be weighed apart from that.
     """
 
-    def __init__(self, hidden: int, key_dim: int, need_dim: int = 0, *, width: int = 256) -> None:
+    def __init__(self, hidden: int, key_dim: int, need_dim: int = 0) -> None:
         super().__init__()
-        self.query = Projection(feature_size(hidden), width=width, size=key_dim) if key_dim else None
-        self.found = Projection(hidden, width=width, size=need_dim) if need_dim else None
+        self.query = WordByWord(hidden, size=key_dim) if key_dim else None
+        self.talk = nn.Linear(hidden, 1) if key_dim else None
+        """Of the request's words on average, without their mean."""
+        self.found = Projection(hidden, size=need_dim) if need_dim else None
         """A vector per token of the request, compared with those of required parameters."""
 
         def scalar(value: float) -> nn.Parameter:
             return nn.Parameter(torch.tensor(value))
 
-        self.log_alpha, self.log_t = scalar(0.0), scalar(2.3)
+        self.log_alpha, self.log_t = scalar(0.0), scalar(3.4)
+        self.back = scalar(0.5)
+        """What the likeness of the tool's words to the request's weighs beside that of the request's to the tool's."""
         self.again = scalar(0.0)
         """What a tool's score loses once this turn has called it: the request still asks for it, but it is done."""
         self.need_t, self.need_bias = scalar(10.0), scalar(-3.0)
-        self.words_bias, self.words_name, self.words_key = scalar(0.0), scalar(0.5), scalar(1.0)
+        self.words_bias, self.words_name, self.words_talk = scalar(0.0), scalar(0.5), scalar(1.0)
         self.relevance, self.ask = scalar(1.0), scalar(0.0)
         self.unsure = scalar(1.0)
-        """Of the entropy of which tool. With it, `relevance` and `words_key` 1 and `words_name` alpha, all is one softmax."""
+        """Of the entropy of which tool. With it and `relevance` 1 and `words_name` alpha, all is one softmax."""
         self.stop_bias, self.stop_name = scalar(0.0), scalar(0.5)
         """Stand for all of the former once a call was made: then "no tool" means that the calls are complete."""
         self.temperature: Tensor
@@ -176,7 +196,7 @@ class ChoiceHead(nn.Module):
     def forward(
         self,
         calibrated: Tensor,
-        request: Tensor | None,
+        asked: Asked | None,
         keys: Tensor,
         called: Tensor | bool = False,
         complete: Tensor | None = None,
@@ -186,30 +206,47 @@ class ChoiceHead(nn.Module):
 
         Args:
             calibrated: (batch, tools + 1), log-probability of each name minus its prior.
-            request: (batch, features), what the edge made of the request; None where there are no keys.
-            keys: (tools + 1, key_dim) or (batch, tools + 1, key_dim).
+            asked: of `read`; None where there are no keys.
+            keys: (tools, vectors, key_dim) or (batch, tools, vectors, key_dim).
             called: (batch,) bool, whether this turn has made a call already.
             complete: (batch, tools), how likely (log) the request says all that a tool requires; None: surely.
             made: (batch, tools) bool, which tools this turn has called already; None: none.
         """
-        told = None
-        if self.query is not None and request is not None and keys.numel():
-            told = self.key_scores(request, keys)
-        return self.combine(calibrated, told, called, complete, made)
+        told = talk = None
+        if asked is not None and keys.numel():
+            told, talk = self.key_scores(asked, keys), asked.talk
+        return self.combine(calibrated, told, talk, called, complete, made)
+
+    def read(self, words: Tensor, newest: Tensor) -> Asked:
+        """What is made of conversations.
+
+        Args:
+            words: (batch, tokens, hidden), of `features.words_of`; newest: (batch, tokens) bool, which belong to the newest turn.
+        """
+        assert self.query is not None
+        assert self.talk is not None
+        return Asked(self.query(words, newest), self.talk(self.tone(words, newest))[:, 0])
+
+    def tone(self, words: Tensor, newest: Tensor) -> Tensor:
+        """The average of the newest turn's words, (batch, hidden); arguments as in `read`."""
+        assert self.query is not None
+        there = newest[..., None]
+        return (self.query.unit.centred(words) * there).sum(1) / there.sum(1).clamp_min(1)
 
     def combine(
         self,
         calibrated: Tensor,
         told: Tensor | None,
+        talk: Tensor | None = None,
         called: Tensor | bool = False,
         complete: Tensor | None = None,
         made: Tensor | None = None,
         absent: Tensor | None = None,
     ) -> Tensor:
-        """As `forward`, of ``t * cos(q, k)`` in `told`. `absent`: (batch, tools) bool, tools to leave out."""
+        """As `forward`, of ``t * likeness`` in `told` (batch, tools). `absent`: (batch, tools) bool, tools to leave out."""
         which = self.log_alpha.exp() * calibrated[..., :-1]
         if told is not None:
-            which = which + told[..., :-1]
+            which = which + told
         if made is not None:
             which = which - self.again * made.to(which)
         if absent is not None:
@@ -222,25 +259,17 @@ class ChoiceHead(nn.Module):
 
         name = calibrated[..., -1] - expected(calibrated[..., :-1])
         words = self.words_bias + self.words_name * name + self.unsure * expected(which)
-        if told is not None:
-            words = words + self.words_key * told[..., -1] - self.relevance * expected(told[..., :-1])
+        if told is not None and talk is not None:
+            words = words + self.words_talk * talk - self.relevance * expected(told)
         if complete is not None:
             words = words - self.ask * expected(complete)
         already = torch.as_tensor(called, device=which.device).expand(which.shape[:-1])
         words = torch.where(already, self.stop_bias + self.stop_name * name, words)
         return torch.cat([which, words[..., None]], dim=-1)
 
-    def key_scores(self, request: Tensor, keys: Tensor) -> Tensor:
-        """``t * cos(q, k)``, (batch, tools + 1)."""
-        q = self.queries(request)
-        product = q @ keys.T if keys.dim() == 2 else torch.einsum("bd,bnd->bn", q, keys)
-        return self.log_t.exp() * product
-
-    def queries(self, request: Tensor) -> Tensor:
-        """Unit queries (batch, key_dim) of the features of requests (batch, features)."""
-        assert self.query is not None
-        queries: Tensor = self.query(request)
-        return queries
+    def key_scores(self, asked: Asked, keys: Tensor) -> Tensor:
+        """``t * likeness``, (batch, tools)."""
+        return self.log_t.exp() * likeness(asked.vectors, keys, self.back)
 
     def evidence(self, words: Tensor, inside: Tensor, needs: Tensor) -> Tensor:
         """Logits that the request says what a parameter needs, (batch, needs): the best of its words decides.

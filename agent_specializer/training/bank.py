@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from agent_specializer.edge.choose import NameTree
-from agent_specializer.loragen.features import averages, join, span_size, words_of
+from agent_specializer.loragen.features import likeness, words_of
 from agent_specializer.loragen.models import decoder
-from agent_specializer.loragen.toolkeys import ChoiceHead, ToolKeys, ToolReading
+from agent_specializer.loragen.toolkeys import ChoiceHead, ToolKeys, ToolReading, stacked
 from agent_specializer.specs import ToolSpec
 from agent_specializer.training.data import Composition
 from agent_specializer.training.rows import Row, example_row
@@ -36,13 +36,13 @@ class Read:
     """What the edge makes of some requests.
 
     Attributes:
-        features: (rows, features) float32; words: (rows, tokens, hidden), one vector per token of the conversation;
-        inside: (rows, tokens) bool, which of them are no padding.
+        words: (rows, tokens, hidden), a unit vector per token of the conversation; inside: (rows, tokens) bool, which of them
+        are no padding; newest: (rows, tokens) bool, which belong to the newest turn.
     """
 
-    features: Tensor
     words: Tensor
     inside: Tensor
+    newest: Tensor
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class Bank:
         excluded: (requests, widest) bool: right too.
         asked: (requests, PARAMETERS) index into `parameters`, or -1; filled: the same shape,
             float32, whether the request says what they are.
-        tools: (tools, features) float32; parameters: (parameters, averages) float32.
+        tools: (tools, tokens, hidden) bfloat16, their words; present: (tools, tokens) bool, which of them are there.
+        parameters: (parameters, hidden) float32.
         bodies: (tools,) what tools of one description share; kin: (tools, families) bool, the services that they are of.
     """
 
@@ -67,6 +68,7 @@ class Bank:
     asked: Tensor
     filled: Tensor
     tools: Tensor
+    present: Tensor
     parameters: Tensor
     bodies: Tensor
     kin: Tensor
@@ -113,9 +115,9 @@ def fill(
     at: dict[tuple[int, str], int] = {}
     features: list[Tensor] = []
     for place, reading in enumerate(readings):
-        for name, feature in reading.parameters.items():
+        for name in reading.parameters:
             at[place, name] = len(features)
-            features.append(feature)
+            features.append(reading.parameter(name))
     widest = max(len(places) for _, places, _ in rows)
     candidates = torch.full((len(rows), widest), -1)
     excluded = torch.zeros(len(rows), widest, dtype=torch.bool)
@@ -147,7 +149,7 @@ def fill(
     )
     for place, some in enumerate(families):
         related[place, list(some)] = True
-    hidden = span_size(len(readings[0].tool) // 4)
+    words, present = stacked(readings)
     return Bank(
         rows=tuple(row for row, _, _ in rows),
         candidates=candidates,
@@ -155,8 +157,9 @@ def fill(
         excluded=excluded,
         asked=asked,
         filled=filled,
-        tools=torch.stack([reading.tool.float() for reading in readings]).cpu(),
-        parameters=torch.stack(features).float().cpu() if features else torch.zeros(1, hidden),
+        tools=words,
+        present=present,
+        parameters=torch.stack(features) if features else torch.zeros(1, words.shape[-1]),
         bodies=torch.tensor(bodies),
         kin=related,
     )
@@ -175,11 +178,9 @@ def read_rows(edge: nn.Module, rows: Sequence[Row]) -> Read:
         use_cache=False,
         output_hidden_states=True,
     )
-    ends = torch.tensor([row.turn[1] for row in rows])
-    averaged = averages(out.hidden_states, torch.tensor([row.turn for row in rows]))
-    state = out.last_hidden_state[torch.arange(len(rows)), last.to(device)]
-    inside = (place >= 1) & (place < ends[:, None])
-    return Read(join(state, averaged), words_of(out.hidden_states), inside.to(device))
+    start, end = torch.tensor([row.turn for row in rows]).T[..., None]
+    inside = (place >= 1) & (place < end)
+    return Read(words_of(out.hidden_states), inside.to(device), (inside & (place >= start)).to(device))
 
 
 @torch.no_grad()
@@ -189,29 +190,29 @@ def read_bank(
     """As `read_rows` for all of `bank`, on the CPU; words in bfloat16."""
     width = max(len(row.prefix) for row in bank.rows)
     batches = bank.batches(2048, random.Random(0))
-    parts: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+    found: Read | None = None
     for number, batch in enumerate(batches):
         say("requests", number / len(batches))
         read = read_rows(edge, [bank.rows[i] for i in batch])
-        for row, i in enumerate(batch):
-            parts[i] = (
-                read.features[row].cpu(),
-                read.words[row].to("cpu", torch.bfloat16),
-                read.inside[row].cpu(),
+        if found is None:
+            shape, no = (len(bank), width), torch.bool
+            hidden = read.words.shape[-1]
+            found = Read(
+                torch.zeros(*shape, hidden, dtype=torch.bfloat16),
+                torch.zeros(shape, dtype=no),
+                torch.zeros(shape, dtype=no),
             )
-    some = [parts[i] for i in range(len(bank))]
-    words = torch.zeros(len(bank), width, some[0][1].shape[-1], dtype=torch.bfloat16)
-    inside = torch.zeros(len(bank), width, dtype=torch.bool)
-    for i, (_, vectors, within) in enumerate(some):
-        words[i, : len(vectors)], inside[i, : len(within)] = vectors, within
-    return Read(torch.stack([features for features, _, _ in some]), words, inside)
+        for whole, part in zip(vars(found).values(), vars(read).values(), strict=True):
+            whole[batch, : part.shape[1]] = part.to(whole)
+    assert found is not None
+    return found
 
 
 def chosen(read: Read, rows: Tensor) -> Read:
     """Some rows, in float32, without the columns that are padding in all of them."""
     inside = read.inside[rows]
     width = int(inside.any(0).nonzero().max()) + 1
-    return Read(read.features[rows], read.words[rows][:, :width].float(), inside[:, :width])
+    return Read(read.words[rows][:, :width].float(), inside[:, :width], read.newest[rows][:, :width])
 
 
 def key_scores(
@@ -219,43 +220,35 @@ def key_scores(
     head: ChoiceHead,
     bank: Bank,
     rows: Tensor,
-    requests: Tensor,
+    read: Read,
     *,
     foreign: Tensor | None = None,
-    excluded: Tensor | None = None,
-    candidates: Tensor | None = None,
     dropout: float = 0.0,
 ) -> Tensor:
-    """``t * cos(q, k)``: (rows, widest + 1 [+ foreign]), own tools, words, then the tools `foreign`; ABSENT = not there.
+    """``t * likeness``: (rows, widest [+ foreign]), own tools, then the tools `foreign`; ABSENT = not there.
 
     Args:
-        requests: (rows, features) of `rows`. foreign: indices of tools.
-        excluded, candidates: stand for those of the bank. dropout: of features on both sides.
+        read: of `rows` alone. foreign: indices of tools. dropout: of what the models made of words, on both sides.
     """
-    candidates = bank.candidates[rows] if candidates is None else candidates
-    present = candidates >= 0
+    assert head.query is not None
+    candidates = bank.candidates[rows]
+    present, device = candidates >= 0, read.words.device
     wanted = candidates.clamp_min(0).flatten()
     if foreign is not None:
         wanted = torch.cat([wanted, foreign])
     some, place = torch.unique(wanted, return_inverse=True)
-    device = requests.device
-    features = bank.tools[some].to(device)
-    unit = keys.tool(nn.functional.dropout(features, dropout))[place.to(device)]  # (wanted, key_dim)
-    here = present.to(device)
-    own = unit[: candidates.numel()].view(*candidates.shape, -1) * here[..., None]
-    words = keys.words_key(own.sum(1) / here.sum(1, keepdim=True))
-    q = head.queries(nn.functional.dropout(requests, dropout))
-    absent = ~present | (bank.excluded[rows] if excluded is None else excluded)
+    words = nn.functional.dropout(bank.tools[some].to(device).float(), dropout)
+    every = keys(words, bank.present[some].to(device))[place.to(device)]  # (wanted, vectors, key_dim)
+    own = every[: candidates.numel()].unflatten(0, candidates.shape)
+    q = head.query(nn.functional.dropout(read.words, dropout), read.newest)
+    absent = ~present | bank.excluded[rows]
     t = head.log_t.exp()
-    parts = [
-        (t * torch.einsum("bd,bnd->bn", q, own)).masked_fill(absent.to(device), ABSENT),
-        t * (q * words).sum(-1, keepdim=True),
-    ]
+    parts = [(t * likeness(q, own, head.back)).masked_fill(absent.to(device), ABSENT)]
     if foreign is not None:
         inside = candidates.clamp_min(0)
         same = ((bank.bodies[inside][..., None] == bank.bodies[foreign]) & present[..., None]).any(1)
         related = (bank.kin[inside] & present[..., None]).any(1).float() @ bank.kin[foreign].float().T > 0
-        scores = t * (q @ unit[candidates.numel() :].T)
+        scores = t * likeness(q, every[candidates.numel() :], head.back)
         parts.append(scores.masked_fill((same | related).to(device), ABSENT))
     return torch.cat(parts, dim=1)
 
@@ -266,9 +259,9 @@ def need_loss(
     """Mean cross-entropy of whether each request says what the parameters of its tool are."""
     some = (bank.asked[rows] >= 0).any(1).nonzero().flatten()
     if not len(some) or head.found is None:
-        return read.features.sum() * 0
+        return read.words.sum() * 0
     asked = bank.asked[rows[some]]
-    present, device = asked >= 0, read.features.device
+    present, device = asked >= 0, read.words.device
     features = nn.functional.dropout(bank.parameters[asked.clamp_min(0)].to(device), dropout)
     logits = head.evidence(read.words[some], read.inside[some], keys.need(features))
     wrong = nn.functional.binary_cross_entropy_with_logits(

@@ -36,13 +36,15 @@ class Part:
     """A composition's rows, scored.
 
     Attributes:
-        names: calibrated names; cosines: of keys, None without; both (rows, choices).
-        complete: None without needs; made, absent: bool, called already and left out; all (rows, tools).
+        names: calibrated names, (rows, choices).
+        likenesses: of keys to the request; talk: (rows,), how it sounds; both None without keys.
+        complete: None without needs; made, absent: bool, called already and left out; these and `likenesses` (rows, tools).
         gold: (rows,) the right choice; called: (rows,) bool; weight: (rows,).
     """
 
     names: Tensor
-    cosines: Tensor | None
+    likenesses: Tensor | None
+    talk: Tensor | None
     complete: Tensor | None
     made: Tensor
     absent: Tensor
@@ -56,8 +58,8 @@ class Part:
         return self.gold == self.names.shape[1] - 1
 
     def scores(self, head: ChoiceHead) -> Tensor:
-        told = None if self.cosines is None else head.log_t.exp() * self.cosines
-        return head.combine(self.names, told, self.called, self.complete, self.made, self.absent)
+        told = None if self.likenesses is None else head.log_t.exp() * self.likenesses
+        return head.combine(self.names, told, self.talk, self.called, self.complete, self.made, self.absent)
 
 
 @torch.no_grad()
@@ -70,7 +72,8 @@ def scored(trainer: Trainer, composition: Composition, number: int, *, weight: f
     gold = batch.gold[:-1]
     return Part(
         names=scores.names,
-        cosines=None if scores.keys is None else scores.keys / head.log_t.exp(),
+        likenesses=None if scores.keys is None else scores.keys / head.log_t.exp(),
+        talk=scores.talk,
         complete=scores.complete,
         made=batch.made[:-1, :-1],
         absent=batch.excluded[:-1, :-1],
@@ -91,7 +94,7 @@ def calibrate(head: ChoiceHead, parts: Sequence[Part]) -> dict[str, float]:
     both = balanced(parts)
     whether = [head.words_bias, head.words_name, head.unsure, head.stop_bias, head.stop_name]
     if head.query is not None:
-        whether += [head.words_key, head.relevance, *([head.ask] if head.found is not None else [])]
+        whether += [head.words_talk, head.relevance, *([head.ask] if head.found is not None else [])]
     _minimise(whether, lambda: _mean([(p, _whether_loss(head, p), p.weight) for p in both]))
     with torch.no_grad():
         head.ask.clamp_(min=0.0)

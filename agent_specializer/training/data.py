@@ -29,6 +29,7 @@ from agent_specializer.examples import (
 from agent_specializer.loragen.toolkeys import required
 from agent_specializer.messages import Call, Message
 from agent_specializer.specs import Toolset, ToolSpec
+from tool_specs import catalogues, load
 
 DEV_SHARE = 12
 """One in so many families of toolsets is held out of training for the dev score."""
@@ -190,6 +191,22 @@ class Compositions:
             if len(indices) >= self.examples:
                 break
         return list(own.values()), indices
+
+
+def shipped_catalogues() -> list[Composition]:
+    """The product's own catalogues with their requests, which nothing is trained on: they are of another style than the
+    training sets, so what is fitted on these alone leans to answering in words."""
+    found = []
+    for catalogue in map(load, catalogues()):
+        name = catalogue.agent.name
+        toolset = Toolset(tools=tuple(catalogue.tools), instructions=catalogue.agent.instructions)
+        asked = [
+            Example(name, (Message(role="user", content=each.request),), tuple(each.calls))
+            for each in catalogue.requests
+        ]
+        # Eight at a time, as requests come in the other compositions.
+        found += [Composition(toolset, tuple(asked[at : at + 8])) for at in range(0, len(asked), 8)]
+    return found
 
 
 class Kinships:

@@ -1,33 +1,32 @@
 """The second stage: tool keys and needs fitted on a bank of requests that are read once.
 
-With experts and router trained, what the edge makes of a request and the cloud of a tool are fixed vectors. They are computed
-once; the small networks that compare them (`ToolKeys`, those of `ChoiceHead`) see every request against its own toolset and many
-tools of others, for a few epochs, in a minute. What then adds them up is fitted in `training.calibrate`.
+With experts and router trained, what the edge makes of a request's words and the cloud of a tool's are fixed vectors. They are
+computed once; the linear maps that compare them (`ToolKeys`, those of `ChoiceHead`) see every request against its own toolset and
+tools of others, for an epoch or two: they start from what is alike already, and with more they only
+learn the tools by heart. What then adds them up is fitted in `training.calibrate`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from agent_specializer.loragen.features import start_alike
 from agent_specializer.loragen.toolkeys import ChoiceHead, ToolKeys
-from agent_specializer.training.bank import ABSENT, Bank, Read, chosen, key_scores, need_loss
+from agent_specializer.training.bank import Bank, Read, chosen, key_scores, need_loss
 
-if TYPE_CHECKING:
-    pass
-
-FOREIGN = 96
+FOREIGN = 48
 """Tools of other toolsets that each request is told apart from, besides its own toolset's."""
-TAKEN_AWAY = 0.3
-"""Of requests that need a tool, how many are shown without it: then answering in words is right."""
-STRANGE = 0.1
-"""Of requests, how many are asked of another request's toolset: there, too, answering in words is right."""
+SOFT = 0.2
+"""How surely a request for a tool is taken to sound like one to answer in words."""
+RIDGE = 1e-2
+"""Keeps how a request sounds from being learned by heart."""
 NEED_WEIGHT = 1.0
-BATCH = 256
+BATCH = 128
+FAST = 10.0
+"""How much faster the maps that start from nothing, and the scalars, learn than those that start from what is alike."""
 MIN_CYCLE = 20
 """Steps below which the one-cycle schedule has no place for its phases."""
 
@@ -39,14 +38,13 @@ def fit(
     read: Read,
     *,
     epochs: int,
+    lr: float,
     seed: int,
     alike: bool,
     start: bool,
-    lr: float = 1e-3,
 ) -> None:
-    """Fit keys and queries on `bank`, listwise, then needs; with dropout on both sides' features against learning by heart.
-
-    Needs get half the epochs and half the rate: with more they know the training tools' parameters by heart.
+    """Fit keys and queries on `bank`, listwise, then how requests sound, then needs; with dropout on both sides against
+    learning by heart.
 
     Args:
         start: begin with projections made from the features; otherwise with those that are there.
@@ -55,43 +53,46 @@ def fit(
     generator = torch.Generator().manual_seed(seed)
     assert head.query is not None
     if start:
-        if alike:
-            start_alike(keys.tool, head.query, bank.tools, read.features)
-        _start_needs(keys, head, bank, read)
+        _start(keys, head, bank, read, alike=alike)
 
     def choosing(rows: Tensor) -> Tensor:
-        return choice_loss(keys, head, bank, rows, read.features[rows], generator, dropout=0.1)
+        return choice_loss(keys, head, bank, rows, chosen(read, rows), generator, dropout=0.1)
 
     def needing(rows: Tensor) -> Tensor:
         return need_loss(keys, head, bank, rows, chosen(read, rows), dropout=0.1)
 
     torch.manual_seed(seed)
-    parameters = [*keys.tool.parameters(), *keys.words.parameters(), *head.query.parameters(), head.log_t]
-    _descend(choosing, parameters, torch.arange(len(bank)), epochs=epochs, lr=lr, generator=generator)
+    slow = [*keys.tool.unit.parameters(), *head.query.unit.parameters()]
+    fast = [*keys.tool.weight.parameters(), *head.query.weight.parameters(), head.log_t, head.back]
+    _descend(choosing, slow, fast, torch.arange(len(bank)), epochs=epochs, lr=lr, generator=generator)
+    _fit_talk(head, bank, read)
     if head.found is not None:
-        parameters = [*keys.need.parameters(), *head.found.parameters(), head.need_t, head.need_bias]
+        fast = [*keys.need.parameters(), *head.found.parameters(), head.need_t, head.need_bias]
         known = (bank.asked >= 0).any(1).nonzero().flatten()
-        _descend(needing, parameters, known, epochs=max(1, epochs // 2), lr=lr / 2, generator=generator)
+        _descend(needing, [], fast, known, epochs=epochs, lr=lr, generator=generator)
 
 
 def _descend(
     loss_of: Callable[[Tensor], Tensor],
-    parameters: list[nn.Parameter],
+    slow: list[nn.Parameter],
+    fast: list[nn.Parameter],
     rows: Tensor,
     *,
     epochs: int,
     lr: float,
     generator: torch.Generator,
 ) -> None:
-    """AdamW on `loss_of` batches of `rows`, each once an epoch, the rate rising and falling once."""
+    """Adam on `loss_of` batches of `rows`, each once an epoch, the rate (`fast`: `FAST` times `lr`) rising and falling once."""
     if not len(rows):
         return
+    parameters = [*slow, *fast]
     for parameter in parameters:
         parameter.requires_grad_(True)
-    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.05)
+    rates = [(some, rate) for some, rate in ((slow, lr), (fast, FAST * lr)) if some]
+    optimizer = torch.optim.Adam([{"params": some, "lr": rate} for some, rate in rates])
     steps = epochs * -(-len(rows) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, lr, total_steps=max(steps, MIN_CYCLE), pct_start=0.1
+        optimizer, [rate for _, rate in rates], total_steps=max(steps, MIN_CYCLE), pct_start=0.15
     )
     for _ in range(epochs):
         for some in rows[torch.randperm(len(rows), generator=generator)].split(BATCH):
@@ -103,88 +104,115 @@ def _descend(
             schedule.step()
 
 
+def _fit_talk(head: ChoiceHead, bank: Bank, read: Read) -> None:
+    """A convex fit: from any start the same."""
+    assert head.talk is not None
+    rows = torch.arange(len(bank))
+    with torch.no_grad():
+        parts = [chosen(read, some) for some in rows.split(256)]
+        tone = torch.cat([head.tone(part.words, part.newest) for part in parts])
+        spread = tone.std(0) + 1e-6
+    parameters = list(head.talk.parameters())
+    optimizer = torch.optim.LBFGS(parameters, max_iter=150, line_search_fn="strong_wolfe")
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = _talk_loss(head, bank, rows, tone) + RIDGE * (parameters[0] * spread).square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+
+
 def choice_loss(
     keys: ToolKeys,
     head: ChoiceHead,
     bank: Bank,
     rows: Tensor,
-    requests: Tensor,
+    read: Read,
     generator: torch.Generator,
     *,
     foreign: int = FOREIGN,
     dropout: float = 0.0,
 ) -> Tensor:
-    """Mean cross-entropy of the right choices of `rows`, of features `requests`, some of them without their tool."""
-    words = bank.candidates.shape[1]
+    """Mean cross-entropy of the right tools of `rows`, of which `read` is, among their own and `foreign` others."""
+    need = (bank.gold[rows] < bank.candidates.shape[1]).nonzero().flatten()
+    if not len(need):
+        return read.words.sum() * 0
     others = torch.randint(len(bank.tools), (foreign,), generator=generator)
-    gold, excluded, candidates = bank.gold[rows], bank.excluded[rows].clone(), bank.candidates[rows].clone()
-    fate = torch.rand(len(rows), generator=generator)
-    # Where other calls would be right too the request still has its tools.
-    alone = (gold < words) & ~excluded.any(1)
-    taken = alone & (fate < TAKEN_AWAY)
-    excluded[taken, gold[taken]] = True
-    neighbour = torch.randperm(len(rows), generator=generator)
-    related = (_kin(bank, candidates) & _kin(bank, candidates[neighbour])).any(1)
-    strange = (fate > 1 - STRANGE) & ~related & ~_share(candidates, candidates[neighbour])
-    candidates = torch.where(strange[:, None], candidates[neighbour], candidates)
-    excluded &= ~strange[:, None]
-    gold = torch.where(taken | strange, words, gold)
-    scores = key_scores(
-        keys,
-        head,
-        bank,
-        rows,
-        requests,
-        foreign=others,
-        excluded=excluded,
-        candidates=candidates,
-        dropout=dropout,
-    )
-    gold = gold.to(scores.device)
-    # Words are not told apart from foreign tools: of those, many would fit the request.
-    beyond = scores[:, words + 1 :].masked_fill(gold[:, None] == words, ABSENT)
-    return nn.functional.cross_entropy(torch.cat([scores[:, : words + 1], beyond], 1), gold)
+    rows, read = rows[need], chosen(read, need)
+    scores = key_scores(keys, head, bank, rows, read, foreign=others, dropout=dropout)
+    return nn.functional.cross_entropy(scores, bank.gold[rows].to(scores.device))
 
 
-def _kin(bank: Bank, candidates: Tensor) -> Tensor:
-    """(rows, families), which services the toolsets are of."""
-    return (bank.kin[candidates.clamp_min(0)] & (candidates >= 0)[..., None]).any(1)
+def talk_loss(head: ChoiceHead, bank: Bank, rows: Tensor, read: Read) -> Tensor:
+    """Mean cross-entropy of whether the first choice of each of `rows` is to answer in words, which of the bank's requests
+    both kinds counting alike."""
+    return _talk_loss(head, bank, rows, head.tone(read.words, read.newest))
 
 
-def _share(one: Tensor, other: Tensor) -> Tensor:
-    """(rows,), whether two rows of candidates have a tool in common."""
-    return ((one[:, :, None] == other[:, None, :]) & (one >= 0)[:, :, None]).any((1, 2))
+def _talk_loss(head: ChoiceHead, bank: Bank, rows: Tensor, tone: Tensor) -> Tensor:
+    """The same of the (rows, hidden) of `ChoiceHead.tone`."""
+    assert head.talk is not None
+    none = bank.gold == bank.candidates.shape[1]
+    first = torch.tensor([not row.called for row in bank.rows])
+    kinds = [first & none, first & ~none]
+    weight = sum(kind / kind.sum().clamp_min(1) for kind in kinds) * first.sum() / 2
+    # Without its tool such a request would be answered in words, too: it says less than the others.
+    target = torch.where(none, 1.0, SOFT)[rows].to(tone.device)
+    wrong = nn.functional.binary_cross_entropy_with_logits(head.talk(tone)[:, 0], target, reduction="none")
+    loss: Tensor = (wrong * weight[rows].to(tone.device)).mean()
+    return loss
 
 
 @torch.no_grad()
-def _start_needs(keys: ToolKeys, head: ChoiceHead, bank: Bank, read: Read) -> None:
-    if head.found is None:
-        return
-    keys.need.mean.copy_(bank.parameters.mean(0))
-    some = chosen(read, torch.arange(0, len(bank), max(1, len(bank) // 2000)))
-    head.found.mean.copy_(some.words[some.inside].mean(0))
+def _start(keys: ToolKeys, head: ChoiceHead, bank: Bank, read: Read, *, alike: bool) -> None:
+    """The means of what is compared, of some of it; and, where the same network reads both, the map that is alike."""
+    assert head.query is not None
+    few = torch.arange(0, len(bank), max(1, len(bank) // 2000))
+    of_tools = bank.tools[::3][bank.present[::3]].float()
+    requests, conversations = (
+        read.words[few][read.newest[few]].float(),
+        read.words[few][read.inside[few]].float(),
+    )
+    if alike:
+        start_alike(keys.tool.unit, head.query.unit, of_tools, requests)
+    else:
+        keys.tool.unit.mean.copy_(of_tools.mean(0))
+        head.query.unit.mean.copy_(requests.mean(0))
+    if head.found is not None:
+        keys.need.mean.copy_(bank.parameters.mean(0))
+        head.found.mean.copy_(conversations.mean(0))
 
 
 @torch.no_grad()
 def key_accuracy(keys: ToolKeys, head: ChoiceHead, bank: Bank, read: Read) -> dict[str, float]:
-    """Of the requests that need a tool, the share whose best key is the right one (words aside); of all, with words; and how
-    well needs are told: the share of right answers, those that are there and those that are not counting alike."""
-    rows = torch.arange(len(bank))
-    scores = torch.cat([key_scores(keys, head, bank, r, read.features[r]) for r in rows.split(512)])
-    words = bank.candidates.shape[1]
-    need = bank.gold != words
-    found = {
-        "tool": float((scores[need, :words].argmax(-1) == bank.gold[need]).float().mean()),
-        "choice": float((scores.argmax(-1) == bank.gold).float().mean()),
-    }
-    if head.found is not None:
-        hits: list[list[Tensor]] = [[], []]
-        for r in rows.split(256):
-            some, asked = chosen(read, r), bank.asked[r]
+    """Of the requests that need a tool, the share whose best key is the right one; how well is told which are answered in
+    words, and what requests say: the share of right answers, both kinds counting alike."""
+    words, hits = bank.candidates.shape[1], []
+    talks: list[list[Tensor]] = [[], []]
+    said: list[list[Tensor]] = [[], []]
+    for rows in torch.arange(len(bank)).split(128):
+        some, gold = chosen(read, rows), bank.gold[rows]
+        best = key_scores(keys, head, bank, rows, some).argmax(-1)
+        hits.append((best == gold)[gold < words])
+        talk = head.read(some.words, some.newest).talk > 0
+        first = torch.tensor([not bank.rows[i].called for i in rows.tolist()])
+        for none in (0, 1):
+            talks[none].append(talk[first & ((gold == words) == bool(none))] == bool(none))
+        if head.found is not None:
+            asked = bank.asked[rows]
             logits = head.evidence(some.words, some.inside, keys.need(bank.parameters[asked.clamp_min(0)]))
             for label in (0, 1):
-                mine = (asked >= 0) & (bank.filled[r] == label)
-                hits[label].append((logits[mine] > 0) == bool(label))
-        shares = [float(torch.cat(h).float().mean()) for h in hits if sum(map(len, h))]
-        found["needs"] = sum(shares) / max(1, len(shares))
-    return found
+                mine = (asked >= 0) & (bank.filled[rows] == label)
+                said[label].append((logits[mine] > 0) == bool(label))
+    found = {"tool": float(torch.cat(hits).float().mean()), "talk": _balanced(talks)}
+    return found | ({"needs": _balanced(said)} if head.found is not None else {})
+
+
+def _balanced(hits: list[list[Tensor]]) -> float:
+    """The mean over kinds of the share of right answers."""
+    shares = [float(each.float().mean()) for each in map(torch.cat, hits) if len(each)]
+    return sum(shares) / max(1, len(shares))

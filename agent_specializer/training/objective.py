@@ -16,9 +16,9 @@ from transformers import DynamicCache
 
 from agent_specializer.edge.attention import segment_masks
 from agent_specializer.edge.choose import normaliser
-from agent_specializer.loragen.features import averages, join, words_of
+from agent_specializer.loragen.features import words_of
 from agent_specializer.loragen.models import cached, decoder, logits
-from agent_specializer.loragen.toolkeys import ChoiceHead
+from agent_specializer.loragen.toolkeys import ABSENT, ChoiceHead
 from agent_specializer.training.rows import IGNORE, Batch
 
 KEY_WEIGHT, NAME_WEIGHT, BALANCE_WEIGHT = 0.5, 0.5, 0.01
@@ -28,12 +28,13 @@ KEY_WEIGHT, NAME_WEIGHT, BALANCE_WEIGHT = 0.5, 0.5, 0.01
 class Scores:
     """What one composition's rows came to; the row of the empty request, the last, is taken off.
 
-    total, keys, names: (rows, choices) float32, `keys` None without keys; complete: (rows, tools), None without needs;
-    reply_nll: mean over supervised tokens.
+    total, names: (rows, choices) float32; keys, complete: (rows, tools), None without keys, needs; talk: (rows,), None
+    without keys; reply_nll: mean over supervised tokens.
     """
 
     total: Tensor
     keys: Tensor | None
+    talk: Tensor | None
     names: Tensor
     complete: Tensor | None
     reply_nll: Tensor
@@ -48,8 +49,8 @@ def score(
 ) -> Scores:
     """Runs `batch` (the empty request being its last row) and scores every choice of every row.
 
-    The adapter must be in force (`edge.pooled`), the same for all rows. `keys` (choices, key_dim), or empty. `needs`: their vectors, and the tool
-    that each is of.
+    The adapter must be in force (`edge.pooled`), the same for all rows. `keys` (tools, vectors, key_dim), or
+    empty. `needs`: their vectors, and the tool that each is of.
     """
     device = batch.ids.device
     read = _read(model, batch, deep=bool(keys.numel()))
@@ -67,14 +68,13 @@ def score(
     per_row = names_out.view(len(rows), fed + 1, -1)
     logp = torch.stack([batch.tree.log_probabilities(one, subset) for one in per_row])
     calibrated = logp[:-1] - logp[-1:]
-    request = None
-    if keys.numel():
-        request = join(tree_states[:-1, 0], averages(read.hidden_states, batch.turns)[:-1])
-    complete = None
-    if needs is not None:
-        place = torch.arange(batch.ids.shape[1], device=device)
-        inside = (place >= 1) & (place < batch.turns[:-1, 1:])
+    asked, complete = None, None
+    if keys.numel() and head.query is not None:
         words = words_of(read.hidden_states)[:-1]
+        place, (start, end) = torch.arange(batch.ids.shape[1], device=device), batch.turns[:-1].T[..., None]
+        asked = head.read(words, (place >= start) & (place < end))
+    if needs is not None:
+        inside = (place >= 1) & (place < end)
         vectors, of = needs
         complete = head.complete(head.evidence(words, inside, vectors), of, tools=batch.tree.choices - 1)
     nll = (
@@ -83,8 +83,9 @@ def score(
         else out.sum() * 0
     )
     return Scores(
-        total=head(calibrated, request, keys, batch.called[:-1], complete, batch.made[:-1, :-1]),
-        keys=None if request is None else head.key_scores(request, keys),
+        total=head(calibrated, asked, keys, batch.called[:-1], complete, batch.made[:-1, :-1]),
+        keys=None if asked is None else head.key_scores(asked, keys),
+        talk=None if asked is None else asked.talk,
         names=calibrated,
         complete=complete,
         reply_nll=nll,
@@ -125,7 +126,7 @@ def _read(model: nn.Module, batch: Batch, *, deep: bool) -> Any:
 
 def listwise(scores: Tensor, batch: Batch) -> Tensor:
     """Mean cross-entropy of the right choices among all that are not excluded."""
-    return nn.functional.cross_entropy(scores.masked_fill(batch.excluded[:-1], -1e4), batch.gold[:-1])
+    return nn.functional.cross_entropy(scores.masked_fill(batch.excluded[:-1], ABSENT), batch.gold[:-1])
 
 
 def loss(scores: Scores, batch: Batch, *, opaque: bool = False) -> Tensor:
@@ -136,7 +137,10 @@ def loss(scores: Scores, batch: Batch, *, opaque: bool = False) -> Tensor:
     """
     total = scores.reply_nll
     if scores.keys is not None:
-        total = total + (1 + KEY_WEIGHT if opaque else KEY_WEIGHT) * listwise(scores.keys, batch)
+        some = batch.gold[:-1] < scores.keys.shape[1]
+        told = scores.keys.masked_fill(batch.excluded[:-1, :-1], ABSENT)
+        of_tools = nn.functional.cross_entropy(told[some], batch.gold[:-1][some], reduction="sum")
+        total = total + (1 + KEY_WEIGHT if opaque else KEY_WEIGHT) * of_tools / max(1, int(some.sum()))
     if not opaque:
         total = total + listwise(scores.total, batch) + NAME_WEIGHT * listwise(scores.names, batch)
     return total

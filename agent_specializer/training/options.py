@@ -18,7 +18,7 @@ class TrainOptions:
     in its prompt. `pool_size`: how many compositions the run draws from; their descriptions' keys and values are kept
     up to `cache_bytes`. `per_step`: compositions of `examples` requests per step and device; beside them stand requests of
     `key_tokens` tokens from a bank of `key_compositions` compositions of `key_examples`, told apart from `key_foreign` tools.
-    `fit_requests`: of the bank, how many are read for the second stage."""
+    `fit_requests`: of the bank, how many are read for the second stage, `key_epochs` long at the rate `key_lr`."""
 
     kind: str = "generator"
     steps: int = 600
@@ -38,13 +38,15 @@ class TrainOptions:
     top_k: int = 2
     rank: int = 8
     cloud_lora_rank: int = 8
-    key_dim: int = 256
+    key_dim: int = 128
+    need_dim: int = 64
     dropout: float = 0.0
     key_tokens: int = 2048
-    key_foreign: int = 256
+    key_foreign: int = 64
     key_compositions: int = 1500
     key_examples: int = 24
-    key_epochs: int = 8
+    key_epochs: int = 2
+    key_lr: float = 2e-4
     fit_requests: int = 8000
     calibration_compositions: int = 48
 
@@ -60,6 +62,7 @@ def generator_config(options: TrainOptions, cloud: nn.Module, edge: nn.Module) -
             rank=options.rank,
             cloud_lora_rank=options.cloud_lora_rank,
             key_dim=options.key_dim,
+            need_dim=options.need_dim,
             dropout=options.dropout,
         )
     if options.kind in ("shared_lora", "prompted_lora"):

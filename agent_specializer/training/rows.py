@@ -48,7 +48,7 @@ class Row:
     made: tuple[int, ...] = ()
     """The choices that they were."""
     turn: tuple[int, int] = (0, 1)
-    """First token of the prefix that belongs to the newest turn, and the one behind the last (calls of it left out)."""
+    """First token of the prefix that belongs to the newest turn, and the one behind the last: that of the first ``Call:``."""
     filled: dict[str, bool] = field(default_factory=dict)
     """Whether the request says what each parameter of the right tool is, where that can be told."""
     context: int = 0
@@ -80,7 +80,7 @@ def example_row(
     before = [call.name for message in _newest(example.messages) for call in message.calls]
     step = 0 if not calls or rng.random() < 0.6 else rng.randint(1, len(calls))
     text = render(example.messages)
-    turn = newest_turn(tokenizer, text, len(tokenizer(text).input_ids))
+    turn = (newest_turn(tokenizer, text), len(tokenizer(text).input_ids))
     for call in calls[:step]:
         text += render_call(call, toolset.tool(call.name).parameters)
     prefix, shared = tokens_behind(tokenizer, context, text)

@@ -15,8 +15,8 @@ from agent_specializer.loragen.toolkeys import ToolReading
 from agent_specializer.specs import ToolSpec
 from agent_specializer.training.bank import Bank, fill, need_loss, read_bank, read_rows, some_of
 from agent_specializer.training.calibrate import VAGUE_WEIGHT, calibrate, fit_confidence, scored
-from agent_specializer.training.data import Compositions, Kinships, vague
-from agent_specializer.training.keys import NEED_WEIGHT, choice_loss, fit, key_accuracy
+from agent_specializer.training.data import Compositions, Kinships, shipped_catalogues, vague
+from agent_specializer.training.keys import NEED_WEIGHT, choice_loss, fit, key_accuracy, talk_loss
 from agent_specializer.training.state import save_state
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def _fit(run: Trainer, *, start: bool, epochs: int) -> dict[str, float]:
         part,
         read,
         epochs=epochs,
+        lr=options.key_lr,
         seed=options.seed,
         alike=config.cloud == config.edge,
         start=start,
@@ -109,11 +110,10 @@ def wide_loss(run: Trainer, bank: Bank) -> tuple[Tensor, int]:
     )
     at = torch.tensor(some)
     keys, head = run.generator.keys, run.generator.head
-    choice = choice_loss(
-        keys, head, bank, at, read.features, generator, foreign=options.key_foreign, dropout=0.05
-    )
+    choice = choice_loss(keys, head, bank, at, read, generator, foreign=options.key_foreign, dropout=0.05)
+    talk = talk_loss(head, bank, at, read)
     need = need_loss(keys, head, bank, at, read)
-    return choice + NEED_WEIGHT * need, sum(len(row.prefix) for row in rows)
+    return choice + talk + NEED_WEIGHT * need, sum(len(row.prefix) for row in rows)
 
 
 @torch.no_grad()
@@ -135,7 +135,7 @@ def _readings(run: Trainer, tools: list[ToolSpec]) -> list[ToolReading]:
         generator.remember({key: ToolReading(*value) for key, value in kept.items()})
     readings = generator.readings(tools, batch=16)
     if run.accelerator.is_main_process:
-        kept = {key: (reading.tool, reading.parameters) for key, reading in generator.remembered.items()}
+        kept = {key: (reading.words, reading.parameters) for key, reading in generator.remembered.items()}
         torch.save(kept, path.with_suffix(".tmp"))
         os.replace(path.with_suffix(".tmp"), path)
     return readings
@@ -145,10 +145,11 @@ def finish(run: Trainer) -> None:
     """The second stage: keys and needs fitted anew, then the scalars and the confidence (`training.keys`, `calibrate`)."""
     options, seed = run.options, run.options.seed
     row: dict[str, Any] = {"step": run.step, "stage": "keys"}
-    if run.has_keys:
+    if run.has_keys and run.step:
         row |= _fit(run, start=False, epochs=options.key_epochs)
     supply = Compositions(run.dev_sources, seed=seed, examples=8, opaque_share=0.25)
     shown = [supply[2 * FIRST + i] for i in range(options.calibration_compositions)]
+    shown += shipped_catalogues()
     head = run.generator.head
     asked = [scored(run, each, number) for number, each in enumerate(shown)]
     unsaid = [vague(each) for each in shown[::2]]

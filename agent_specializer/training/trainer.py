@@ -206,9 +206,9 @@ class Trainer:
     def scores(self, toolset: Toolset, batch: Batch, gates: Tensor) -> Scores:
         """Scores of a batch under `gates` (layers, experts)."""
         generator = self.generator
-        keys, needs = torch.empty(0, 0), None
+        keys, needs = torch.empty(0, 0, 0), None
         if generator.config.routed and generator.config.key_dim:
-            keys = generator.keys(generator.features(toolset.tools).to(self.accelerator.device))
+            keys = generator.keys_of(toolset.tools)
             found = generator.needs(toolset)
             if found.of:
                 of = torch.tensor([toolset.names.index(tool) for tool, _ in found.of])
@@ -232,9 +232,19 @@ class Trainer:
                 sums["names_only"] += accuracy(scores.names, batch)
                 sums["reply_nll"] += float(scores.reply_nll)
                 if scores.keys is not None:
-                    sums["keys_only"] += accuracy(scores.keys, batch)
-                    wrong = torch.cat([scores.keys[:, :-1].roll(1, dims=1), scores.keys[:, -1:]], dim=1)
-                    sums["wrong_keys"] += accuracy(scores.total - scores.keys + wrong, batch)
+                    for key, names_told, told in (
+                        ("keys_only", torch.zeros_like(scores.names), scores.keys),
+                        ("wrong_keys", scores.names, scores.keys.roll(1, dims=1)),
+                    ):
+                        total = self.generator.head.combine(
+                            names_told,
+                            told,
+                            scores.talk,
+                            batch.called[:-1],
+                            scores.complete,
+                            batch.made[:-1, :-1],
+                        )
+                        sums[key] += accuracy(total, batch)
             out |= {f"dev_{names}_{key}": round(value / len(compositions), 4) for key, value in sums.items()}
         return out
 

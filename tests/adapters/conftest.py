@@ -36,7 +36,7 @@ def make_generator(tiny_tokenizer) -> Callable:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             shape = shape_of(model)
-            options = {"experts": 4, "rank": 2, "key_dim": 8, "key_width": 8, "router_width": 8} | changes
+            options = {"experts": 4, "rank": 2, "key_dim": 8, "router_width": 8} | changes
             generator = Generator(GeneratorConfig(cloud=shape, edge=shape, **options), model, tiny_tokenizer)
             for B in generator.pool.B.values():
                 torch.nn.init.normal_(B, std=0.5)

@@ -118,7 +118,7 @@ def make_adapter() -> Callable[..., Adapter]:
         return Adapter(
             gates=gates,
             names=toolset.names,
-            keys=parts.pop("keys", torch.empty(0, 0)),
+            keys=parts.pop("keys", torch.empty(0, 0, 0)),
             toolset=toolset.fingerprint,
             generator=f"generator-{seed}",
             **parts,

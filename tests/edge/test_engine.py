@@ -18,6 +18,7 @@ from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.transcript import arguments_text, render
 from agent_specializer.errors import AdapterError, DecodeError
 from agent_specializer.loragen import Adapter, ChoiceHead, Needs
+from agent_specializer.loragen.features import words_of
 from agent_specializer.messages import Call, Message, Reply
 from agent_specializer.specs import Toolset
 
@@ -166,29 +167,137 @@ def test_the_adapters_priors_and_keys_decide(
         fresh = EdgeEngine(model, engine.tokenizer, pool=engine.pool)
     reply = fresh.reply(say("hi"), toolset, adapter=adapter.with_priors(shifted))
     assert reply.choices[0].name == toolset.names[1]
-    head = ChoiceHead(16, 8, width=8).eval()
-    with torch.no_grad():
-        head.log_t.fill_(8.0)
-    for wanted in range(4):
-        states: list[torch.Tensor] = []
-        with fresh.exclusive() as model:
-            keyed = fresh = EdgeEngine(model, engine.tokenizer, pool=engine.pool, head=head)
-        hook = head.query.register_forward_hook(lambda _, inputs, out, seen=states: seen.append(out[0]))
-        keys = torch.nn.functional.normalize(
-            torch.randn(4, 8, generator=torch.Generator().manual_seed(1)), dim=-1
+    engine = keyed_engine(fresh)
+    engine.head.log_t.fill_(8.0)
+    queries = queries_of(engine.head)
+    keys = words(3, 3, 8, seed=1)
+    for wanted in range(3):
+        engine.reply(say("hi"), toolset, adapter=make_adapter(engine.pool, toolset, keys=keys))
+        likely = torch.nn.functional.pad(keys, (0, 0, 0, max(0, queries[0].shape[1] - 3)))
+        likely[wanted, : queries[0].shape[1]] = queries[0][0]
+        reply = engine.reply(say("hi"), toolset, adapter=make_adapter(engine.pool, toolset, keys=likely))
+        assert reply.choices[0].name == toolset.names[wanted]
+    engine.head.talk.bias.fill_(1e6)
+    reply = engine.reply(say("hi"), toolset, adapter=make_adapter(engine.pool, toolset, keys=keys))
+    assert reply.choices[0].name is None
+
+
+# Keys ---------------------------------------------------------------------------------------------------------------
+
+
+def words(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Texts (..., words, size) as keys are: random vectors whose lengths sum to 1."""
+    random = torch.Generator().manual_seed(seed)
+    unit = torch.nn.functional.normalize(torch.randn(*shape, generator=random), dim=-1)
+    weights = torch.rand(*shape[:-1], 1, generator=random)
+    return unit * weights / weights.sum(-2, keepdim=True)
+
+
+def keyed_engine(engine: EdgeEngine, need_dim: int = 0) -> EdgeEngine:
+    """`engine` with a head in which keys have a say, and words differ in what they weigh."""
+    torch.manual_seed(0)
+    head = ChoiceHead(16, 8, need_dim).eval().requires_grad_(False)
+    head.query.weight.weight.normal_()
+    with engine.exclusive() as model:
+        return EdgeEngine(model, engine.tokenizer, pool=engine.pool, head=head)
+
+
+def queries_of(head: ChoiceHead) -> list[torch.Tensor]:
+    """What will come out of the head's query."""
+    seen: list[torch.Tensor] = []
+    head.query.register_forward_hook(lambda _, inputs, out: seen.append(out))
+    return seen
+
+
+TURNS = [
+    Message(role="user", content="what is the weather in Oslo?"),
+    Message(role="assistant", calls=(Call(name="get_weather", arguments={"city": "Oslo"}),)),
+    Message(role="tool", name="get_weather", content="rain"),
+    Message(role="assistant", content="It rains."),
+]
+
+
+def test_the_words_of_the_newest_turn_alone_are_compared_with_keys(
+    engine: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
+) -> None:
+    """As a plain pass gives them, with what comes in front of them read but not compared."""
+    engine = keyed_engine(engine)
+    adapter = make_adapter(engine.pool, toolset, keys=words(3, 3, 8))
+    adapter = replace(adapter, gates=torch.zeros_like(adapter.gates))  # the base model's words
+    queries = queries_of(engine.head)
+    result = Message(role="tool", name="get_weather", content="dry")
+    asked_back = [*say("dim the light"), TURNS[1], result]
+    for before, newest in (([], say("dim it")), (TURNS, say("dim it")), (TURNS, asked_back)):
+        queries.clear()
+        engine.reply([*before, *newest], toolset, adapter=adapter, options=ReplyOptions(max_tokens=60))
+        text = render([*before, *newest])
+        ids = engine.tokenizer(text, return_tensors="pt").input_ids
+        start = len(engine.tokenizer(render(before).removesuffix("Call:") if before else "").input_ids)
+        assert engine.tokenizer.decode(ids[0, start:]) == render(newest)
+        with torch.no_grad():
+            states = engine.model(ids, output_hidden_states=True).hidden_states
+        of = words_of(states)[:, start:]
+        expected = engine.head.query(of, torch.ones(of.shape[:2], dtype=torch.bool))
+        assert torch.allclose(queries[0], expected, atol=1e-4)
+
+
+def test_later_calls_of_a_reply_are_compared_with_the_same_words(
+    engine: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
+) -> None:
+    engine = keyed_engine(engine)
+    adapter = make_adapter(engine.pool, toolset, keys=words(3, 3, 8))
+    engine.head.stop_bias.fill_(-100.0)
+    queries = queries_of(engine.head)
+    reply = engine.reply(say("dim it"), toolset, adapter=adapter, options=ReplyOptions(max_tokens=250))
+    assert len(reply.calls) > 1, "one call: this test shows nothing"
+    assert len(queries) > 1
+    assert all(torch.equal(query, queries[0]) for query in queries)
+
+
+def test_keys_score_alike_in_a_batch_and_one_by_one(
+    engine: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
+) -> None:
+    """Where other lanes have longer prompts, no keys, or fewer vectors."""
+    engine = keyed_engine(engine)
+    options = ReplyOptions(max_tokens=60)
+    conversations = [say("dim it"), [*TURNS, *say("and the light?")], say("thanks " * 9), say("rain?")]
+    sizes = (3, 7, None, 1)
+    requests = [
+        Request(
+            messages,
+            toolset,
+            make_adapter(
+                engine.pool, toolset, seed, keys=torch.empty(0, 0, 0) if n is None else words(3, n, 8)
+            ),
+            options=options,
         )
-        keyed.reply(say("hi"), toolset, adapter=make_adapter(engine.pool, toolset, keys=keys))
-        hook.remove()
-        keys[wanted] = torch.nn.functional.normalize(states[0], dim=-1)
-        reply = keyed.reply(say("hi"), toolset, adapter=make_adapter(engine.pool, toolset, keys=keys))
-        assert reply.choices[0].name == (*toolset.names, None)[wanted]
+        for seed, (messages, n) in enumerate(zip(conversations, sizes, strict=True))
+    ]
+    alone = [engine.reply(r.messages, toolset, adapter=r.adapter, options=options) for r in requests]
+    for one, together in zip(alone, engine.reply_batch(requests), strict=True):
+        assert isinstance(together, Reply)
+        assert same(one, together)
+
+
+def test_vectors_that_are_zero_change_no_score(
+    engine: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
+) -> None:
+    engine = keyed_engine(engine)
+    keys = words(3, 3, 8)
+    replies = [
+        engine.reply(say("dim it"), toolset, adapter=make_adapter(engine.pool, toolset, keys=each))
+        for each in (keys, torch.nn.functional.pad(keys, (0, 0, 0, 5)), words(3, 3, 8, seed=1))
+    ]
+    assert same(replies[0], replies[1])
+    assert not same(replies[0], replies[2]), "keys make no difference: this test shows nothing"
 
 
 def test_an_adapter_of_other_tools_is_refused_and_another_order_is_not(
     engine: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
 ) -> None:
-    keys, unit = torch.eye(4, 8), torch.nn.functional.normalize
-    engine.head = ChoiceHead(16, 8, 4, width=8).eval().requires_grad_(False)
+    keys, unit = words(3, 3, 8), torch.nn.functional.normalize
+    keys[0, 2] = keys[2, 1:] = 0
+    engine = keyed_engine(engine, need_dim=4)
     engine.head.ask.fill_(5.0)
     vectors = unit(torch.randn(3, 4, generator=torch.Generator().manual_seed(2)), dim=-1)
     needs = Needs(vectors, (("get_weather", "city"), ("set_light", "room"), ("set_light", "level")))
@@ -197,11 +306,15 @@ def test_an_adapter_of_other_tools_is_refused_and_another_order_is_not(
     turned = replace(
         plain,
         names=tuple(toolset.names[i] for i in order),
-        keys=keys[[*order, 3]],
+        keys=keys[order],
         needs=Needs(vectors[[2, 0, 1]], tuple(needs.of[i] for i in (2, 0, 1))),
     )
     bare = engine.reply(say("hi"), toolset, adapter=replace(plain, needs=Needs()))
     assert not same(bare, engine.reply(say("hi"), toolset, adapter=plain)), "needs make no difference"
+    moved = replace(plain, keys=turned.keys)
+    assert not same(
+        engine.reply(say("hi"), toolset, adapter=plain), engine.reply(say("hi"), toolset, adapter=moved)
+    ), "keys make no difference"
     assert same(
         engine.reply(say("hi"), toolset, adapter=plain), engine.reply(say("hi"), toolset, adapter=turned)
     )

@@ -36,7 +36,7 @@ def tiny_models(make_tiny_gemma: Callable, tiny_tokenizer: object, tmp_path: Pat
 
     model = make_tiny_gemma(seed=4)
     shape = shape_of(model)
-    small = {"rank": 2, "router_width": 4, "cloud_lora_rank": 0, "key_dim": 4, "key_width": 8}
+    small = {"rank": 2, "router_width": 4, "cloud_lora_rank": 0, "key_dim": 4}
     kinds = {
         "tiny": {},
         "tiny-shared-lora": {"routed": False, "experts": 1, "top_k": 1},

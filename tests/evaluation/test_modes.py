@@ -14,12 +14,12 @@ from agent_specializer.loragen import Adapter, Needs
 from agent_specializer.specs import Toolset, ToolSpec
 
 
-def adapter(names: tuple[str, ...], seed: int, keys: bool = True) -> Adapter:
+def adapter(names: tuple[str, ...], seed: int, vectors: int = 2) -> Adapter:
     random_ = torch.Generator().manual_seed(seed)
     return Adapter(
         gates=torch.rand(2, 4, generator=random_),
         names=names,
-        keys=torch.rand(len(names) + 1, 3, generator=random_) if keys else torch.empty(0, 0),
+        keys=torch.rand(len(names), vectors, 3, generator=random_) if vectors else torch.empty(0, 0, 0),
         toolset=f"toolset {seed}",
         generator="g",
         priors=torch.zeros(len(names) + 1),
@@ -38,7 +38,6 @@ def test_no_tool_keeps_its_key_or_needs_the_gates_are_the_others_and_priors_are_
         assert torch.equal(wrong.gates, foreign.gates)
         assert wrong.names == names
         assert not any(torch.equal(wrong.keys[i], own.keys[i]) for i in range(tools))
-        assert torch.equal(wrong.keys[-1], own.keys[-1])
         assert torch.allclose(wrong.keys.sum(0), own.keys.sum(0))  # each key is used once
         assert wrong.priors is None
         # Needs go where the keys go, none of them to its own tool.
@@ -49,10 +48,12 @@ def test_no_tool_keeps_its_key_or_needs_the_gates_are_the_others_and_priors_are_
 
 
 def test_a_single_tool_gets_a_foreign_key_and_an_adapter_without_keys_stays_without():
-    wrong = wrong_adapter(adapter(("a",), 0), adapter(("x", "y"), 1), random.Random(0))
-    assert torch.equal(wrong.keys[0], adapter(("x", "y"), 1).keys[0])
-    assert not wrong.needs.of
-    plain = wrong_adapter(adapter(("a", "b"), 0, keys=False), adapter(("x",), 1), random.Random(0))
+    for vectors in (1, 2, 5):
+        own, foreign = adapter(("a",), 0), adapter(("x", "y"), 1, vectors)
+        wrong = wrong_adapter(own, foreign, random.Random(0))
+        assert torch.equal(wrong.keys, foreign.keys[:1])
+        assert not wrong.needs.of
+    plain = wrong_adapter(adapter(("a", "b"), 0, vectors=0), adapter(("x",), 1), random.Random(0))
     assert not plain.keys.numel()
 
 

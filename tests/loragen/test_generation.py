@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from safetensors.torch import load, save
 
 from agent_specializer.errors import AdapterError, CheckpointError
 from agent_specializer.loragen import (
@@ -19,10 +20,12 @@ from agent_specializer.loragen import (
     save_checkpoint,
     shape_of,
 )
+from agent_specializer.loragen.adapter import rounded
 from agent_specializer.loragen.cloud import tokenize
 from agent_specializer.loragen.experts import ExpertPool
 from agent_specializer.loragen.models import LINEARS, decoder
 from agent_specializer.loragen.router import Router
+from agent_specializer.loragen.toolkeys import KEPT, ToolKeys, ToolReading, stacked
 from agent_specializer.specs import Toolset, ToolSpec
 
 if TYPE_CHECKING:
@@ -60,7 +63,6 @@ def make(
         "router_width": 8,
         "cloud_lora_rank": 2,
         "key_dim": 8,
-        "key_width": 16,
     } | changes
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -101,7 +103,7 @@ def test_gates_take_one_forward_pass_of_the_cloud(generator: Generator, toolset:
     assert len(passes) == 1
 
 
-def test_a_tools_features_are_computed_once_for_all_toolsets(generator: Generator) -> None:
+def test_a_tool_is_read_once_for_all_toolsets(generator: Generator) -> None:
     generator.generate(TOOLSETS[0])
     passes = []
     hook = decoder(generator.cloud).register_forward_hook(lambda *_: passes.append(1))
@@ -132,6 +134,164 @@ def test_a_generation_depends_neither_on_its_batch_nor_on_what_came_before(
 def test_the_order_of_tools_does_not_matter(generator: Generator) -> None:
     turned = Toolset(tools=TOOLSETS[0].tools[::-1], instructions=TOOLSETS[0].instructions)
     assert torch.equal(generator.generate(turned).gates, generator.generate(TOOLSETS[0]).gates)
+    back = [turned.names.index(name) for name in TOOLSETS[0].names]
+    assert torch.equal(generator.generate(turned).keys[back], generator.generate(TOOLSETS[0]).keys)
+
+
+# Keys ---------------------------------------------------------------------------------------------------------------
+
+
+def made_keys(size: int = 5) -> ToolKeys:
+    """Key networks whose weights differ from word to word."""
+    torch.manual_seed(0)
+    keys = ToolKeys(6, key_dim=size).requires_grad_(False)
+    keys.tool.weight.weight.normal_(std=0.5)
+    return keys
+
+
+def read(*lengths: int) -> list[ToolReading]:
+    """Tools of so many words each."""
+    dice = torch.Generator().manual_seed(1)
+    unit = torch.nn.functional.normalize
+    words = [unit(torch.randn(length, 6, generator=dice), dim=-1).bfloat16() for length in lengths]
+    return [ToolReading(each, {}) for each in words]
+
+
+def test_tools_are_stacked_behind_each_other_with_what_is_there() -> None:
+    readings = read(3, 1, 5)
+    words, inside = stacked(readings)
+    assert (words.shape, words.dtype) == ((3, 5, 6), torch.bfloat16)
+    assert inside.sum(1).tolist() == [3, 1, 5]
+    for row, reading in enumerate(readings):
+        assert torch.equal(words[row][inside[row]], reading.words)
+        assert not words[row][~inside[row]].any()
+
+
+def test_a_tools_key_weighs_one() -> None:
+    keys = made_keys()(*stacked(read(3, 1, 5)))
+    assert keys.shape == (3, 5, 5)
+    lengths = keys.norm(dim=-1)
+    assert torch.allclose(lengths.sum(1), torch.ones(3))
+    assert (lengths > 0).sum(1).tolist() == [3, 1, 5]
+
+
+def test_a_tools_key_does_not_depend_on_the_others() -> None:
+    net, readings = made_keys(), read(3, 1, 5)
+    keys = net(*stacked(readings))
+    for row, reading in enumerate(readings):
+        alone = net(*stacked([reading]))[0]
+        assert torch.allclose(keys[row, : len(alone)], alone, atol=1e-6)
+
+
+def test_the_vectors_that_weigh_most_are_kept_in_the_order_of_the_words() -> None:
+    net = made_keys()
+    words, inside = stacked(read(KEPT + 9, 4, KEPT))
+    every, kept = net.tool(words.float(), inside), net(words, inside)
+    assert kept.shape == (3, KEPT, 5)
+    lightest = every[0].norm(dim=-1).argsort()[:9].tolist()
+    heaviest = [at for at in range(KEPT + 9) if at not in lightest]
+    assert min(lightest) < KEPT, "those that weigh least are the last: this test shows nothing"
+    assert torch.equal(kept[0], every[0, heaviest])
+    assert kept[0].norm(dim=-1).sum() < 1
+    for row, length in ((1, 4), (2, KEPT)):
+        there = kept[row].norm(dim=-1) > 0
+        assert torch.equal(kept[row][there], every[row, :length]), "none is left out where they are few"
+    few = net(words[1:, :KEPT], inside[1:, :KEPT])
+    assert torch.allclose(few, every[1:, :KEPT], atol=1e-6)
+
+
+def test_all_that_makes_keys_is_learned_where_some_are_left_out() -> None:
+    net = made_keys().requires_grad_(True)
+    (net(*stacked(read(KEPT + 9, 4))) * torch.randn(2, KEPT, 5)).sum().backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.any(), name
+
+
+def test_keys_are_those_of_the_readings_rounded_as_they_are_stored(generator: Generator) -> None:
+    for toolset in TOOLSETS:
+        whole = generator.keys_of(toolset.tools)
+        assert torch.equal(whole, generator.keys(*stacked(generator.readings(toolset.tools))))
+        keys = generator.tool_keys(toolset)
+        assert torch.equal(keys, rounded(whole))
+        assert not torch.equal(keys, whole)
+        assert keys.shape[1:] == (max(len(each.words) for each in generator.readings(toolset.tools)), 8)
+    assert generator.generate(Toolset()).keys.shape == (0, 0, 0)
+
+
+def ragged(seed: int = 0) -> torch.Tensor:
+    """Keys of tools of 6, 1, 4 and 2 vectors that weigh from a hundredth to one."""
+    dice = torch.Generator().manual_seed(seed)
+    keys = torch.nn.functional.normalize(torch.randn(4, 6, 8, generator=dice), dim=-1)
+    keys = keys * 10 ** -(2 * torch.rand(4, 6, 1, generator=dice))
+    for row, count in enumerate((6, 1, 4, 2)):
+        keys[row, count:] = 0
+    return keys
+
+
+def test_rounding_keeps_each_vector_to_a_part_in_a_hundred_and_is_done_once() -> None:
+    keys = ragged()
+    once = rounded(keys)
+    assert once.shape == keys.shape
+    assert torch.equal(once.norm(dim=-1) > 0, keys.norm(dim=-1) > 0)
+    assert ((once - keys).norm(dim=-1) <= 0.02 * keys.norm(dim=-1)).all()
+    assert not torch.equal(once, keys)
+    assert torch.equal(rounded(once), once)
+
+
+def test_rounding_cuts_columns_in_which_no_tool_has_a_vector() -> None:
+    keys = ragged()
+    assert torch.equal(rounded(torch.nn.functional.pad(keys, (0, 0, 0, 3))), rounded(keys))
+    assert rounded(torch.empty(0, 0, 0)).shape == (0, 0, 0)
+
+
+def adapter_of(keys: torch.Tensor) -> Adapter:
+    return Adapter(torch.full((3, 4), 0.25), ("a", "b", "c", "d"), keys, toolset="t", generator="g")
+
+
+def test_keys_of_tools_of_several_lengths_survive_their_bytes() -> None:
+    keys = rounded(ragged())
+    data = adapter_of(keys).to_bytes()
+    back = Adapter.from_bytes(data)
+    assert torch.equal(back.keys, keys)
+    assert back.keys.dtype == torch.float32
+    assert torch.equal(Adapter.from_bytes(adapter_of(ragged()).to_bytes()).keys, keys), "stored rounded"
+    stored, again = load(data), load(back.to_bytes())
+    assert all(torch.equal(stored[name], again[name]) for name in stored)
+    assert (stored["keys"].dtype, stored["keys"].shape) == (torch.int8, (13, 8)), "what is zero is not stored"
+    without = Adapter.from_bytes(adapter_of(torch.empty(0, 0, 0)).to_bytes())
+    assert without.keys.shape == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"key_scales": None},
+        {"key_vectors": None},
+        {"key_scales": torch.ones(12).half()},
+        {"key_scales": torch.ones(0).half()},
+        {"keys": torch.ones(12, 8, dtype=torch.int8)},
+        {"key_vectors": torch.tensor([6, 1, 4], dtype=torch.int32)},
+        {"key_vectors": torch.tensor([6, 1, 4, 3], dtype=torch.int32)},
+        {"key_vectors": torch.tensor([6, 1, -4, 10], dtype=torch.int32)},
+        {"key_vectors": torch.tensor([[6, 1, 4, 2]], dtype=torch.int32)},
+        {"key_vectors": torch.tensor([], dtype=torch.int32)},
+    ],
+    ids=lambda damage: " ".join(
+        f"{name}={getattr(some, 'tolist', str)()}"[:40] for name, some in damage.items()
+    ),
+)
+def test_keys_that_do_not_fit_together_are_damage(damage: dict[str, torch.Tensor | None]) -> None:
+    data = adapter_of(ragged()).to_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    tensors = load(data)
+    assert Adapter.from_bytes(save(tensors, metadata=header)).keys.numel()
+    changed = {name: tensor for name, tensor in (tensors | damage).items() if tensor is not None}
+    with pytest.raises(AdapterError, match="damaged"):
+        Adapter.from_bytes(save(changed, metadata=header))
+
+
+# Experts ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cloud_lora_rank", [0, 2])
@@ -193,6 +353,7 @@ def test_an_adapter_survives_its_bytes(generator: Generator) -> None:
     data = adapter.to_bytes()
     back = Adapter.from_bytes(data)
     assert torch.equal(back.gates, adapter.gates)
+    assert torch.equal(back.keys, adapter.keys)
     assert back.same_as(adapter)
     assert (back.names, back.toolset, back.generator) == (adapter.names, adapter.toolset, adapter.generator)
     assert back.priors is not None
@@ -285,7 +446,7 @@ def test_one_shared_lora_reads_nothing(
     first, second = (generator.generate(toolset) for toolset in TOOLSETS[:2])
     assert torch.equal(first.gates, torch.ones(3, 1))
     assert torch.equal(first.gates, second.gates)
-    assert not first.keys.numel()
+    assert first.keys.shape == (0, 0, 0)
 
 
 def test_cloud_and_edge_may_be_other_architectures(

@@ -19,10 +19,9 @@ from agent_specializer.loragen import (
     GeneratorConfig,
     Needs,
     shape_of,
-    toolkeys,
 )
-from agent_specializer.loragen.features import span_size
-from agent_specializer.loragen.toolkeys import CUE, MAX_TOKENS, key_text, read_tools, required
+from agent_specializer.loragen.features import words_of
+from agent_specializer.loragen.toolkeys import LEAD, MAX_TOKENS, Asked, key_text, read_tools, required
 from agent_specializer.specs import Toolset, ToolSpec
 
 if TYPE_CHECKING:
@@ -83,13 +82,18 @@ def test_the_spans_of_a_text_are_the_words_of_each_parameter_and_what_is_require
 # Readings -----------------------------------------------------------------------------------------------------------
 
 
+def lead_of(tokenizer: PreTrainedTokenizerFast, text: str) -> int:
+    """How many tokens of a key text are its lead, the start token with it."""
+    offsets = tokenizer(text, return_offsets_mapping=True).offset_mapping
+    return sum(end <= len(LEAD) for _, end in offsets)
+
+
 def test_a_parameters_reading_is_of_the_tokens_of_its_own_words(
-    tiny_gemma: PreTrainedModel, tiny_tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+    tiny_gemma: PreTrainedModel, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    monkeypatch.setattr(toolkeys, "span_features", lambda states, row, span: torch.tensor(span))
     for each in TOOLS:
         text, spans = key_text(each)
-        ids = tiny_tokenizer(text).input_ids
+        ids = tiny_tokenizer(text).input_ids[lead_of(tiny_tokenizer, text) :]
         (reading,) = read_tools(tiny_gemma, tiny_tokenizer, [each])
         said = {name: tiny_tokenizer.decode(ids[a:b]).strip() for name, (a, b) in reading.parameters.items()}
         assert said == {name: text[start:end] for name, (start, end) in spans.items()}
@@ -97,32 +101,51 @@ def test_a_parameters_reading_is_of_the_tokens_of_its_own_words(
         assert all(map(str.strip, ends)), "a space before or behind is no word of it"
 
 
+def test_a_reading_is_the_words_behind_the_lead_and_a_parameter_the_mean_of_its_own(
+    tiny_gemma: PreTrainedModel, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    text, spans = key_text(BOOK)
+    ids = tiny_tokenizer(text, return_tensors="pt").input_ids
+    expected = words_of(tiny_gemma(ids, output_hidden_states=True).hidden_states)[0]
+    (reading,) = read_tools(tiny_gemma, tiny_tokenizer, [BOOK])
+    lead = lead_of(tiny_tokenizer, text)
+    assert 1 < lead < ids.shape[1]
+    assert reading.words.dtype == torch.bfloat16
+    assert reading.words.shape == (ids.shape[1] - lead, 16)
+    assert torch.allclose(reading.words.float(), expected[lead:], atol=4e-3)
+    assert reading.parameters.keys() == spans.keys()
+    for name, (start, end) in reading.parameters.items():
+        mean = reading.words[start:end].float().mean(0)
+        assert torch.allclose(reading.parameter(name), mean / mean.norm(), atol=1e-6)
+        assert reading.parameter(name).dtype == torch.float32
+
+
 def test_tools_are_read_together_as_one_by_one(
     tiny_gemma: PreTrainedModel, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     alone = read_tools(tiny_gemma, tiny_tokenizer, TOOLS, batch=1)
     for one, other in zip(alone, read_tools(tiny_gemma, tiny_tokenizer, TOOLS, batch=16), strict=True):
-        assert torch.allclose(one.tool, other.tool, atol=1e-4)
-        assert one.parameters.keys() == other.parameters.keys()
-        for name, vector in one.parameters.items():
-            assert vector.shape == (span_size(16),)
-            assert torch.allclose(vector, other.parameters[name], atol=1e-4)
-    assert not torch.allclose(alone[0].parameters["city"], alone[0].parameters["nights"], atol=0.1)
+        assert one.words.shape == other.words.shape
+        assert torch.allclose(one.words.float(), other.words.float(), atol=1e-2)
+        assert one.parameters == other.parameters
+    assert len({len(one.words) for one in alone}) == len(alone), "no padding: this test shows nothing"
+    assert not torch.allclose(alone[0].parameter("city"), alone[0].parameter("nights"), atol=0.1)
     assert read_tools(tiny_gemma, tiny_tokenizer, []) == []
 
 
 def test_what_stands_beyond_the_tokens_that_are_read_has_no_vector(
     tiny_gemma: PreTrainedModel, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    long = {name: TEXT | {"description": "word " * 8} for name in "abcdef"}
+    long = {name: TEXT | {"description": "word " * 9} for name in "abcdef"}
     each = tool(long, ["f", "b", "d"], "long")
     text, spans = key_text(each)
-    kept = MAX_TOKENS - len(tiny_tokenizer(CUE, add_special_tokens=False).input_ids)
-    offsets = tiny_tokenizer(text, return_offsets_mapping=True).offset_mapping[:kept]
+    offsets = tiny_tokenizer(text, return_offsets_mapping=True).offset_mapping[:MAX_TOKENS]
     read = [name for name, (start, _) in spans.items() if start < offsets[-1][1]]
     assert 1 < len(read) < 3, "this test shows nothing"
     (reading,) = read_tools(tiny_gemma, tiny_tokenizer, [each])
     assert list(reading.parameters) == read
+    assert len(reading.words) == MAX_TOKENS - lead_of(tiny_tokenizer, text)
+    assert max(end for _, end in reading.parameters.values()) == len(reading.words), "the last is cut"
     of = generator_of(tiny_gemma, tiny_tokenizer).needs(Toolset(tools=(each,))).of
     assert of == tuple(("long", name) for name in ("f", "b", "d") if name in read)
 
@@ -133,7 +156,6 @@ def generator_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, **c
         "rank": 2,
         "router_width": 4,
         "key_dim": 8,
-        "key_width": 8,
         "need_dim": 6,
     } | changes
     shape = shape_of(model)
@@ -166,7 +188,7 @@ def test_a_toolset_has_a_unit_vector_for_what_each_tool_requires_whoever_stands_
 def head() -> ChoiceHead:
     """A head that compares tokens with needs as they are."""
     torch.manual_seed(0)
-    made = ChoiceHead(4, 8, 4, width=8).requires_grad_(False)
+    made = ChoiceHead(4, 8, 4).requires_grad_(False)
     assert made.found is not None
     made.found.linear.weight.copy_(torch.eye(4))
     made.words_bias.fill_(0.3)
@@ -201,8 +223,9 @@ def test_a_tool_is_as_complete_as_all_its_needs_together_and_one_without_needs_s
 
 
 def test_ask_moves_the_score_of_words_alone_by_what_the_likely_tools_miss(head: ChoiceHead) -> None:
-    names, request = torch.tensor([[3.0, 0.0, 1.0], [0.0, 3.0, 1.0]]), torch.randn(2, 16)
-    keys = torch.nn.functional.normalize(torch.randn(3, 8), dim=-1)
+    names = torch.tensor([[3.0, 0.0, 1.0], [0.0, 3.0, 1.0]])
+    request = Asked(torch.randn(2, 5, 8), torch.randn(2))
+    keys = torch.nn.functional.normalize(torch.randn(2, 2, 8), dim=-1)
     head.log_t.fill_(-9.0)
     missing = torch.tensor([[-4.0, 0.0], [-4.0, 0.0]])  # the first tool misses something
 
@@ -233,7 +256,7 @@ def adapter() -> Adapter:
     return Adapter(
         gates=torch.full((3, 4), 0.25),
         names=("größe", "b"),
-        keys=torch.eye(3, 8),
+        keys=torch.eye(2, 8)[:, None],
         needs=Needs(vectors, (("größe", "wert"), ("b", "x"))),
         toolset="t",
         generator="g",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,12 +12,22 @@ from agent_specializer.edge.choose import NameTree
 from agent_specializer.errors import CheckpointError
 from agent_specializer.examples import Example
 from agent_specializer.loragen.checkpoint import load_checkpoint, load_parts, save_checkpoint
-from agent_specializer.loragen.toolkeys import ChoiceHead, ToolKeys, ToolReading, required
+from agent_specializer.loragen.toolkeys import ChoiceHead, ToolKeys, ToolReading, required, stacked
 from agent_specializer.messages import Call, Message
 from agent_specializer.specs import Toolset, ToolSpec
 from agent_specializer.training import bank as banks
 from agent_specializer.training import keys as second
-from agent_specializer.training.bank import ABSENT, fill, key_scores, need_loss, read_bank, read_rows, some_of
+from agent_specializer.training.bank import (
+    ABSENT,
+    Read,
+    chosen,
+    fill,
+    key_scores,
+    need_loss,
+    read_bank,
+    read_rows,
+    some_of,
+)
 from agent_specializer.training.data import MADE_UP, Composition, Kinships, read_sources, vague
 from agent_specializer.training.objective import score
 from agent_specializer.training.rows import collate, empty_row
@@ -59,14 +69,25 @@ LAST = (asked("dim", Call(name="lamp", arguments={"level": "1"})), asked("music"
 
 
 def made_up_readings(tools: list[ToolSpec]) -> list[ToolReading]:
-    """Each tool and parameter has random features of its own."""
+    """Each tool has random words of its own, those of its parameters behind the others, and another number of them."""
     readings = []
-    for each in tools:
+    for number, each in enumerate(tools):
         dice = torch.Generator().manual_seed(int(each.fingerprint[:8], 16))
         names = each.parameters.get("properties") or {}
-        parameters = {name: torch.randn(3 * HIDDEN, generator=dice) for name in names}
-        readings.append(ToolReading(torch.randn(4 * HIDDEN, generator=dice), parameters))
+        start = 2 + number
+        words = torch.randn(start + 2 * len(names), HIDDEN, generator=dice)
+        parameters = {name: (start + 2 * at, start + 2 * at + 2) for at, name in enumerate(names)}
+        readings.append(ToolReading(torch.nn.functional.normalize(words, dim=-1).bfloat16(), parameters))
     return readings
+
+
+def made_up_read(rows: int, seed: int = 0) -> Read:
+    """What an edge might make of requests of several lengths, of which the newest turn is a part."""
+    dice = torch.Generator().manual_seed(seed)
+    words = torch.nn.functional.normalize(torch.randn(rows, 9, HIDDEN, generator=dice), dim=-1)
+    place, length = torch.arange(9), 9 - torch.arange(rows)[:, None] % 4
+    inside = (place >= 1) & (place < length)
+    return Read(words, inside, inside & (place >= 3))
 
 
 @pytest.fixture
@@ -89,8 +110,11 @@ def bank(tiny_tokenizer, monkeypatch):
 @pytest.fixture
 def nets():
     torch.manual_seed(0)
-    keys = ToolKeys(HIDDEN, width=4, key_dim=8, need_dim=6).requires_grad_(False)
-    return keys, ChoiceHead(HIDDEN, 8, 6, width=4).requires_grad_(False)
+    keys = ToolKeys(HIDDEN, key_dim=8, need_dim=6).requires_grad_(False)
+    head = ChoiceHead(HIDDEN, 8, 6).requires_grad_(False)
+    for weight in (keys.tool.weight.weight, head.query.weight.weight):
+        weight.normal_(std=0.5)
+    return keys, head
 
 
 SPECS = (*HOME.tools, *OTHER.tools)
@@ -101,7 +125,10 @@ SPECS = (*HOME.tools, *OTHER.tools)
 
 
 def test_a_request_points_at_its_toolset_and_its_right_tool(bank):
-    assert torch.equal(bank.tools, torch.stack([reading.tool for reading in made_up_readings([*SPECS])]))
+    words, inside = stacked(made_up_readings([*SPECS]))
+    assert torch.equal(bank.tools, words)
+    assert torch.equal(bank.present, inside)
+    assert bank.present.sum(1).tolist() == [8, 7, 4, 7, 8]
     assert bank.candidates.tolist() == [[0, 1, 2]] * 6 + [[3, 4, -1]] * 2
     assert bank.gold.tolist() == [0, 0, 1, 3, 2, 0, 0, 1], "3 is answering in words"
     assert bank.excluded.nonzero().tolist() == [[5, 2]], "the other call of the turn"
@@ -113,8 +140,8 @@ def test_a_request_says_what_is_in_its_call_and_a_made_up_one_says_nothing(bank)
     def said(row: int, spec: ToolSpec) -> dict[str, bool]:
         found = {}
         for at, filled in zip(bank.asked[row].tolist(), bank.filled[row].tolist(), strict=True):
-            for name, feature in readings[spec].parameters.items():
-                if at >= 0 and torch.equal(bank.parameters[at], feature):
+            for name in readings[spec].parameters:
+                if at >= 0 and torch.equal(bank.parameters[at], readings[spec].parameter(name)):
                     found[name] = bool(filled)
         return found
 
@@ -144,7 +171,7 @@ def test_some_requests_keep_all_tools_and_all_that_is_theirs(bank):
     assert part.rows == (bank.rows[6], bank.rows[2])
     for each in ("candidates", "gold", "excluded", "asked", "filled"):
         assert torch.equal(getattr(part, each), getattr(bank, each)[[6, 2]])
-    for each in ("tools", "parameters", "bodies", "kin"):
+    for each in ("tools", "present", "parameters", "bodies", "kin"):
         assert getattr(part, each) is getattr(bank, each)
 
 
@@ -153,13 +180,14 @@ def test_some_requests_keep_all_tools_and_all_that_is_theirs(bank):
 
 def test_own_tools_score_as_in_an_adapter_and_those_that_are_absent_or_right_too_have_no_say(bank, nets):
     keys, head = nets
-    requests = torch.randn(len(bank), 4 * HIDDEN)
-    scores = key_scores(keys, head, bank, torch.arange(len(bank)), requests)
+    read = made_up_read(len(bank))
+    scores = key_scores(keys, head, bank, torch.arange(len(bank)), read)
+    every = dict(zip(SPECS, made_up_readings([*SPECS]), strict=True))
     for toolset, rows in ((HOME, range(6)), (OTHER, range(6, 8))):
-        unit = keys(torch.stack([reading.tool for reading in made_up_readings([*toolset.tools])]))
-        expected = head.key_scores(requests[rows], unit)
+        of_tools = keys(*stacked([every[spec] for spec in toolset.tools]))
+        expected = head.key_scores(head.read(read.words[rows], read.newest[rows]), of_tools)
         tools = len(toolset.tools)
-        own = scores[rows][:, [*range(tools), 3]].clone()
+        own = scores[rows][:, :tools].clone()
         assert (scores[rows][:, tools:3] == ABSENT).all()
         if toolset is HOME:
             assert own[5, 2] == ABSENT
@@ -169,38 +197,79 @@ def test_own_tools_score_as_in_an_adapter_and_those_that_are_absent_or_right_too
 
 def test_foreign_tools_of_the_same_service_or_the_same_description_have_no_say(bank, nets):
     keys, head = nets
-    requests = torch.randn(len(bank), 4 * HIDDEN)
+    read = made_up_read(len(bank))
     foreign = torch.tensor([0, 1, 2, 3, 4])
-    scores = key_scores(keys, head, bank, torch.arange(len(bank)), requests, foreign=foreign)[:, 4:]
+    scores = key_scores(keys, head, bank, torch.arange(len(bank)), read, foreign=foreign)[:, 3:]
     # HOME has its own, a lamp in the words of its light, and music of the service of its song.
     assert (scores[:6] == ABSENT).all()
     # For OTHER, of both of which HOME has another wording, the stop alone is foreign.
     assert (scores[6:] == ABSENT).tolist() == [[True, True, False, True, True]] * 2
-    unit = keys.tool(bank.tools[2:3])
-    assert torch.allclose(scores[6:, 2], head.key_scores(requests[6:], unit)[:, 0], atol=1e-5)
+    stop = keys(bank.tools[2:3], bank.present[2:3])
+    expected = head.key_scores(head.read(read.words[6:], read.newest[6:]), stop)
+    assert torch.allclose(scores[6:, 2], expected[:, 0], atol=1e-5)
 
 
-@pytest.mark.parametrize("fate", ["taken away", "strange", "as it is"])
-def test_where_the_right_tool_is_not_there_words_are_right(bank, nets, monkeypatch, fate):
+def test_some_rows_score_as_among_all_and_by_their_newest_turn_alone(bank, nets):
     keys, head = nets
-    monkeypatch.setattr(second, "TAKEN_AWAY", 1.0 if fate == "taken away" else 0.0)
-    monkeypatch.setattr(second, "STRANGE", 1.1 if fate == "strange" else -1.0)
-    # Stop is of no service here, so that some requests may be asked of the other toolset.
-    rows, requests = torch.tensor([0, 6]), torch.randn(2, 4 * HIDDEN)
-    apart = replace(bank, kin=torch.zeros_like(bank.kin))
-    before = {f.name: getattr(apart, f.name) for f in fields(apart) if f.name != "rows"}
-    before = {name: tensor.clone() for name, tensor in before.items()}
-    dice = torch.Generator().manual_seed(4)  # of two rows, one where they change places
-    loss = second.choice_loss(keys, head, apart, rows, requests, dice, foreign=0)
-    gold, excluded, candidates = bank.gold[rows], bank.excluded[rows].clone(), bank.candidates[rows]
-    if fate == "taken away":
-        excluded[[0, 1], gold] = True
-    if fate == "strange":
-        candidates = candidates.flip(0)
-    scores = key_scores(keys, head, apart, rows, requests, excluded=excluded, candidates=candidates)
-    right = gold if fate == "as it is" else torch.tensor([3, 3])
-    assert torch.allclose(loss, torch.nn.functional.cross_entropy(scores, right))
-    assert all(torch.equal(getattr(apart, name), tensor) for name, tensor in before.items())
+    read, foreign = made_up_read(len(bank)), torch.tensor([0, 2, 4])
+    every = key_scores(keys, head, bank, torch.arange(len(bank)), read, foreign=foreign)
+    some = torch.tensor([6, 2, 0])
+    part = chosen(read, some)
+    assert torch.allclose(key_scores(keys, head, bank, some, part, foreign=foreign), every[some], atol=1e-5)
+    strange = torch.where(read.newest[..., None], read.words, made_up_read(len(bank), seed=1).words)
+    other = replace(read, words=strange)
+    assert torch.allclose(
+        key_scores(keys, head, bank, torch.arange(len(bank)), other, foreign=foreign), every, atol=1e-5
+    )
+    all_said = replace(read, newest=read.inside)
+    scores = key_scores(keys, head, bank, torch.arange(len(bank)), all_said, foreign=foreign)
+    assert not torch.allclose(scores, every, atol=1e-2), "earlier turns make no difference"
+
+
+def test_chosen_rows_lose_what_is_padding_in_all_of_them():
+    read = made_up_read(4)
+    some = chosen(replace(read, words=read.words.bfloat16()), torch.tensor([3, 2]))
+    assert some.words.shape == (2, 7, HIDDEN)
+    assert some.words.dtype == torch.float32
+    assert torch.equal(some.words, read.words[[3, 2], :7].bfloat16().float())
+    assert torch.equal(some.inside, read.inside[[3, 2], :7])
+    assert torch.equal(some.newest, read.newest[[3, 2], :7])
+
+
+def test_dropout_is_of_both_sides_and_none_unless_asked_for(bank, nets):
+    keys, head = nets
+    rows, read = torch.arange(len(bank)), made_up_read(len(bank))
+    plain, again = (key_scores(keys, head, bank, rows, read) for _ in range(2))
+    assert torch.equal(plain, again)
+    assert not torch.allclose(key_scores(keys, head, bank, rows, read, dropout=0.3), plain, atol=1e-2)
+
+
+def test_the_right_tool_is_told_apart_from_its_own_and_foreign_ones_where_one_is_right(bank, nets):
+    keys, head = nets
+    rows, read = torch.tensor([0, 3, 6]), made_up_read(3)
+    foreign = torch.randint(5, (4,), generator=torch.Generator().manual_seed(4))
+    loss = second.choice_loss(keys, head, bank, rows, read, torch.Generator().manual_seed(4), foreign=4)
+    scores = key_scores(keys, head, bank, rows, read, foreign=foreign)[[0, 2]]
+    assert torch.allclose(loss, torch.nn.functional.cross_entropy(scores, bank.gold[[0, 6]]))
+    nothing = torch.tensor([3])
+    assert second.choice_loss(keys, head, bank, nothing, made_up_read(1), torch.Generator()) == 0
+
+
+def test_how_a_request_sounds_is_learned_from_first_choices_both_kinds_counting_alike(bank, nets):
+    _, head = nets
+    read = made_up_read(len(bank))
+    later = replace(bank.rows[4], called=True)
+    bank = replace(bank, rows=(*bank.rows[:4], later, *bank.rows[5:]))
+    loss = second.talk_loss(head, bank, torch.arange(len(bank)), read)
+    talk, sigmoid = head.read(read.words, read.newest).talk, torch.nn.functional.logsigmoid
+    calls = [
+        second.SOFT * -sigmoid(talk[i]) + (1 - second.SOFT) * -sigmoid(-talk[i]) for i in (0, 1, 2, 5, 6, 7)
+    ]
+    expected = (torch.stack(calls).mean() - sigmoid(talk[3])) / 2 * 7 / 8
+    assert torch.allclose(loss, expected, atol=1e-5)
+    head.talk.weight.requires_grad_(True)
+    second.talk_loss(head, bank, torch.tensor([4]), second.chosen(read, torch.tensor([4]))).backward()
+    assert not head.talk.weight.grad.any(), "a later choice"
 
 
 def test_needs_are_learned_from_the_requests_that_ask_for_them_alone(bank, nets, tiny_gemma):
@@ -227,27 +296,55 @@ def test_a_request_is_read_alike_alone_in_a_batch_and_in_training_with_names_beh
 ):
     _, head = nets
     every, whole = read_rows(tiny_gemma, bank.rows), read_bank(tiny_gemma, bank)
+    assert whole.words.dtype == torch.bfloat16
     seen = []
-    head.query.register_forward_hook(lambda _, inputs, out: seen.append(inputs[0][0]))
-    head.found.register_forward_hook(lambda _, inputs, out: seen.append(inputs[0][0]))
+    head.query.register_forward_hook(lambda _, inputs, out: seen.append((inputs[0][0], inputs[1][0])))
+    compared = []
+    evidence = head.evidence
+    head.evidence = lambda words, inside, needs: compared.append(inside[0]) or evidence(words, inside, needs)
     tree = NameTree.of(tiny_tokenizer, HOME.names)
     for row in range(6):
-        (features, words, inside) = vars(read_rows(tiny_gemma, [bank.rows[row]])).values()
-        length = len(bank.rows[row].prefix)
-        assert inside[0].nonzero().flatten().tolist() == list(range(1, bank.rows[row].turn[1]))
-        assert torch.equal(every.inside[row, :length], inside[0])
-        assert not every.inside[row, length:].any()
-        assert torch.allclose(every.features[row], features[0], atol=1e-4)
-        assert torch.allclose(every.words[row, :length], words[0], atol=1e-4)
-        assert torch.allclose(whole.features[row], features[0], atol=1e-4)
-        assert torch.equal(whole.inside[row, :length], inside[0])
-        assert torch.allclose(whole.words[row, :length].float()[inside[0]], words[0][inside[0]], atol=1e-2)
-        seen.clear()
+        (words, inside, newest) = (part[0] for part in vars(read_rows(tiny_gemma, [bank.rows[row]])).values())
+        length, (start, end) = len(bank.rows[row].prefix), bank.rows[row].turn
+        assert inside.nonzero().flatten().tolist() == list(range(1, end))
+        assert newest.nonzero().flatten().tolist() == list(range(start, end))
+        for read, close in ((every, 1e-4), (whole, 1e-2)):
+            assert torch.equal(read.inside[row, :length], inside)
+            assert torch.equal(read.newest[row, :length], newest)
+            assert not read.inside[row, length:].any()
+            assert not read.newest[row, length:].any()
+            assert torch.allclose(read.words[row, :length].float()[inside], words[inside], atol=close)
+        seen.clear(), compared.clear()
         batch = collate([bank.rows[row], empty_row(tiny_tokenizer)], tree, 0)
-        score(tiny_gemma, head, batch, torch.ones(4, 8), (torch.ones(1, 6), torch.tensor([0])))
-        trained_words, trained_features = sorted(seen[:2], key=lambda each: each.dim(), reverse=True)
-        assert torch.allclose(trained_features, features[0], atol=1e-4)
-        assert torch.allclose(trained_words[:length][inside[0]], words[0][inside[0]], atol=1e-4)
+        score(tiny_gemma, head, batch, torch.ones(3, 2, 8), (torch.ones(1, 6), torch.tensor([0])))
+        (trained, turn) = seen[0]
+        assert torch.allclose(trained[:length][inside], words[inside], atol=1e-4)
+        assert torch.equal(turn[:length], newest)
+        assert not turn[length:].any()
+        assert torch.equal(compared[0][:length], inside)
+        assert not compared[0][length:].any()
+
+
+def test_an_earlier_turn_is_read_and_does_not_belong_to_the_newest(tiny_gemma, tiny_tokenizer):
+    earlier = (
+        Message(role="user", content="play"),
+        Message(role="assistant", calls=(Call(name="song"),)),
+        Message(role="tool", name="song", content="ok"),
+        Message(role="assistant", content="Done."),
+    )
+    example = Example("x", (*earlier, Message(role="user", content="stop")), (Call(name="stop"),))
+    tree = NameTree.of(tiny_tokenizer, HOME.names)
+    row = banks.example_row(tiny_tokenizer, example, HOME, tree, random.Random(1), arguments=False)
+    read = read_rows(tiny_gemma, [row])
+    said = [
+        tiny_tokenizer.decode(
+            [token for token, there in zip(row.prefix, of[0].tolist(), strict=True) if there]
+        )
+        for of in (read.inside, read.newest)
+    ]
+    assert said[0].startswith("User: play\nCall: song\n")
+    assert said[1] == "User: stop\nCall:"
+    assert said[0].endswith(said[1])
 
 
 # Data ---------------------------------------------------------------------------------------------------------------

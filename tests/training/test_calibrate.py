@@ -22,7 +22,8 @@ def part(seed: int, *, call: bool, called: bool = False) -> Part:
     nothing = torch.zeros(ROWS, TOOLS, dtype=torch.bool)
     return Part(
         names=2 * own + torch.randn(ROWS, TOOLS + 1, generator=random),
-        cosines=0.5 * own + 0.1 * torch.randn(ROWS, TOOLS + 1, generator=random),
+        likenesses=0.5 * own[:, :-1] + 0.1 * torch.randn(ROWS, TOOLS, generator=random),
+        talk=torch.randn(ROWS, generator=random) - float(call),
         complete=None,
         made=nothing,
         absent=nothing,
@@ -34,7 +35,7 @@ def part(seed: int, *, call: bool, called: bool = False) -> Part:
 
 @pytest.fixture
 def head() -> ChoiceHead:
-    return ChoiceHead(4, 8, width=8)
+    return ChoiceHead(4, 8)
 
 
 def test_after_the_fit_calls_and_no_calls_are_told_apart(head):
@@ -50,7 +51,7 @@ def test_what_needs_no_tool_does_not_move_which_tool_is_chosen(head):
     some = [part(0, call=True), part(1, call=False)]
     calibrate(head, some)
     which = head.log_alpha.detach().clone(), head.log_t.detach().clone()
-    other = ChoiceHead(4, 8, width=8)
+    other = ChoiceHead(4, 8)
     calibrate(other, [some[0], *(part(seed, call=False) for seed in range(5, 9))])
     assert torch.allclose(torch.stack(which), torch.stack([other.log_alpha, other.log_t]).detach())
     assert not torch.allclose(head.words_bias, other.words_bias)
@@ -72,14 +73,14 @@ def test_calls_and_no_calls_weigh_what_is_said_and_some_calls_are_shown_without_
 def test_a_tool_that_was_called_loses_what_was_fitted(head):
     repeats = part(0, call=True, called=True)
     wrong = (repeats.gold + 1) % TOOLS
-    cosines = torch.nn.functional.one_hot(wrong, TOOLS + 1).float()  # the key still asks for what is done
+    likenesses = torch.nn.functional.one_hot(wrong, TOOLS).float()  # the key still asks for what is done
     made = torch.nn.functional.one_hot(wrong, TOOLS).bool()
-    calibrate(head, [replace(repeats, cosines=cosines, made=made), part(1, call=False)])
+    calibrate(head, [replace(repeats, likenesses=likenesses, made=made), part(1, call=False)])
     assert head.again > 0
 
 
 def test_the_temperature_makes_a_sure_and_wrong_head_less_sure(head):
     with torch.no_grad():
         head.log_t.fill_(6.0)
-    noise = replace(part(0, call=True), cosines=torch.randn(ROWS, TOOLS + 1))
+    noise = replace(part(0, call=True), likenesses=torch.randn(ROWS, TOOLS))
     assert fit_confidence(head, [noise]) > 1.5

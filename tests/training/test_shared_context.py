@@ -71,15 +71,15 @@ def rows_of(tokenizer, context: str = CONTEXT) -> tuple[list[Row], NameTree]:
 def test_scores_and_gradients_are_those_of_rows_that_repeat_it(
     make_tiny_gemma, make_tiny_llama, tiny_tokenizer, family, keyed
 ):
-    """Also where the context is longer than the window of a sliding layer, and for the keys' averages of the request."""
+    """Also where the context is longer than the window of a sliding layer, and for the words that keys are compared with."""
     model = {"gemma": make_tiny_gemma, "llama": make_tiny_llama}[family]()
     torch.manual_seed(0)
     pool = ExpertPool(shape_of(model), experts=2, rank=2, alpha=2.0)
     for B in pool.B.values():
         torch.nn.init.normal_(B, std=0.3)
     gates = torch.tensor([0.7, 0.3]).expand(pool.layers, -1).clone().requires_grad_(True)
-    head = ChoiceHead(16, 8, width=8)
-    keys = torch.nn.functional.normalize(torch.randn(4, 8), dim=-1) if keyed else torch.empty(0, 0)
+    head = ChoiceHead(16, 8)
+    keys = torch.nn.functional.normalize(torch.randn(3, 3, 8), dim=-1) if keyed else torch.empty(0, 0, 0)
     rows, tree = rows_of(tiny_tokenizer)
     found = []
     for share in (False, True):
@@ -93,7 +93,7 @@ def test_scores_and_gradients_are_those_of_rows_that_repeat_it(
         found.append((scores, {**gradients, "gates": gates.grad.clone()}))
     assert len(batch.context) > 64
     (repeated, wanted), (shared, got) = found
-    for name in ("total", "names", "reply_nll", *(["keys"] if keyed else [])):
+    for name in ("total", "names", "reply_nll", *(["keys", "talk"] if keyed else [])):
         assert torch.allclose(getattr(shared, name), getattr(repeated, name), atol=1e-4), name
     for name, gradient in wanted.items():
         scale = gradient.abs().max()
@@ -120,7 +120,7 @@ def test_the_adapter_is_trained_on_how_the_context_is_read(make_tiny_gemma, tiny
         handles = [layer.self_attn.k_proj.register_forward_hook(detach) for layer in model.model.layers]
         handles += [layer.self_attn.v_proj.register_forward_hook(detach) for layer in model.model.layers]
         with pooled(model, pool, torch.ones(1, pool.layers, 1)):
-            scores = score(model, ChoiceHead(16, 0), batch, torch.empty(0, 0))
+            scores = score(model, ChoiceHead(16, 0), batch, torch.empty(0, 0, 0))
         scores.reply_nll.backward()
         gradients.append(pool.B["up_proj"].grad.clone())
         for handle in handles:

@@ -47,7 +47,6 @@ def tiny_bundle(
             experts=4,
             rank=2,
             key_dim=8,
-            key_width=8,
             router_width=8,
         )
         generator = Generator(config, model, tiny_tokenizer).eval()
