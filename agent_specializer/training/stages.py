@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,15 @@ from agent_specializer.edge.pooled import pooled
 from agent_specializer.loragen.toolkeys import ToolReading
 from agent_specializer.specs import ToolSpec
 from agent_specializer.training.bank import Bank, fill, need_loss, read_bank, read_rows, some_of
-from agent_specializer.training.calibrate import VAGUE_WEIGHT, calibrate, fit_confidence, scored
-from agent_specializer.training.data import Compositions, Kinships, shipped_catalogues, vague
+from agent_specializer.training.calibrate import VAGUE_WEIGHT, Part, calibrate, fit_confidence, scored
+from agent_specializer.training.data import (
+    Composition,
+    Compositions,
+    Kinships,
+    Source,
+    shipped_catalogues,
+    vague,
+)
 from agent_specializer.training.keys import NEED_WEIGHT, choice_loss, fit, key_accuracy, talk_loss
 from agent_specializer.training.state import save_state
 
@@ -141,6 +149,24 @@ def _readings(run: Trainer, tools: list[ToolSpec]) -> list[ToolReading]:
     return readings
 
 
+def _several(run: Trainer) -> list[Composition]:
+    """Held-out requests for several calls: the others hardly tell when one call is not enough."""
+    asking = [
+        Source(source.name, source.toolsets, some)
+        for source in run.dev_sources
+        if (some := [example for example in source.examples if len(example.calls) > 1])
+    ]
+    if not asking:
+        return []
+    supply = Compositions(asking, seed=run.options.seed, examples=8, opaque_share=0.25)
+    return [supply[3 * FIRST + i] for i in range(run.options.calibration_compositions // 2)]
+
+
+def _after_a_call(part: Part) -> Part:
+    """`part`, of which first choices do not count."""
+    return replace(part, weight=part.weight * part.called)
+
+
 def finish(run: Trainer) -> None:
     """The second stage: keys and needs fitted anew, then the scalars and the confidence (`training.keys`, `calibrate`)."""
     options, seed = run.options, run.options.seed
@@ -153,10 +179,11 @@ def finish(run: Trainer) -> None:
     head = run.generator.head
     asked = [scored(run, each, number) for number, each in enumerate(shown)]
     unsaid = [vague(each) for each in shown[::2]]
+    several = [_after_a_call(scored(run, each, number)) for number, each in enumerate(_several(run))]
     asked_back = [
         scored(run, each, number, weight=VAGUE_WEIGHT) for number, each in enumerate(unsaid) if each.examples
     ]
-    row |= calibrate(head, [*asked, *asked_back])
+    row |= calibrate(head, [*asked, *several, *asked_back])
     # The confidence is that of requests as they come, not of a balance of calls and words.
     row["temperature"] = fit_confidence(head, asked)
     row |= run.dev_score()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +17,9 @@ from agent_specializer.loragen import load_checkpoint
 from agent_specializer.loragen.models import decoder
 from agent_specializer.messages import Call, Message
 from agent_specializer.specs import Toolset, ToolSpec
-from agent_specializer.training.data import Compositions, read_sources
+from agent_specializer.training import stages
+from agent_specializer.training.calibrate import scored
+from agent_specializer.training.data import Compositions, Source, read_sources
 from agent_specializer.training.rows import IGNORE, collate, empty_row, example_row
 
 
@@ -223,6 +226,23 @@ def test_training_learns(trainer):
     assert sum(losses[-3:]) < 0.67 * sum(losses[:3])
     assert all(p.abs().sum() > 0 for p in run.generator.pool.B.values())
     assert decoder(run.edge) is not None
+
+
+def test_when_calls_are_complete_is_learned_from_held_out_requests_for_several(trainer):
+    """Of these only what stands behind a call counts."""
+    run = trainer()
+    assert not stages._several(run), "none of this data asks for several"
+    one = run.dev_sources[0]
+    example = one.examples[0]
+    other = next(e for e in one.examples if e.toolset_id == example.toolset_id and e.calls != example.calls)
+    both = replace(example, calls=(*example.calls, *other.calls))
+    run.dev_sources = [Source(one.name, one.toolsets, [*one.examples, both])]
+    found = stages._several(run)
+    assert len(found) == run.options.calibration_compositions // 2
+    assert {len(asked.calls) for each in found for asked in each.examples} == {2}
+    part = scored(run, found[0], 0)
+    some = replace(part, called=torch.arange(len(part.gold)) % 2 == 0)
+    assert torch.equal(stages._after_a_call(some).weight, some.called.float())
 
 
 def test_the_second_stage_fits_keys_and_needs_to_requests(trainer):
