@@ -1,7 +1,7 @@
 """Get an adapter or generate it, once per (toolset, generator), whoever asks at the same time.
 
 Notable:
-- Gates, tool keys and priors live in the store, some kilobytes per toolset; merged weights are the edge
+- Gates, tool keys and priors live in the store, some tens of kilobytes per toolset; merged weights are the edge
   engine's.
 - Of all threads and processes that need one adapter, one generates it (`Registry.claim`); the others find it.
 - A stored adapter that is damaged, or does not fit its toolset and generator, is generated anew, with a

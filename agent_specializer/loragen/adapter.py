@@ -1,4 +1,4 @@
-"""An adapter is its gates: what the generator makes of one toolset, some kilobytes, and all that is stored of it."""
+"""An adapter is its gates: what the generator makes of one toolset, some tens of kilobytes, and all that is stored of it."""
 
 from __future__ import annotations
 

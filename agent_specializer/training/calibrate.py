@@ -21,7 +21,7 @@ from agent_specializer.training.data import Composition
 if TYPE_CHECKING:
     from agent_specializer.training.trainer import Trainer
 
-CALL_WEIGHT = 3.0
+CALL_WEIGHT = 4.0
 """What the requests that need a call weigh together, beside those that need none."""
 TAKEN_WEIGHT = 0.25
 """What a request that is shown once more without its tool weighs beside one that needs no tool of its own accord."""

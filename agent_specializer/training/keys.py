@@ -107,9 +107,10 @@ def _descend(
 def _fit_talk(head: ChoiceHead, bank: Bank, read: Read) -> None:
     """A convex fit: from any start the same."""
     assert head.talk is not None
-    rows = torch.arange(len(bank))
+    none = bank.gold == bank.candidates.shape[1]
+    weight = _both_alike(none, torch.tensor([not row.called for row in bank.rows]))
     with torch.no_grad():
-        parts = [chosen(read, some) for some in rows.split(256)]
+        parts = [chosen(read, some) for some in torch.arange(len(bank)).split(256)]
         tone = torch.cat([head.tone(part.words, part.newest) for part in parts])
         spread = tone.std(0) + 1e-6
     parameters = list(head.talk.parameters())
@@ -119,7 +120,7 @@ def _fit_talk(head: ChoiceHead, bank: Bank, read: Read) -> None:
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = _talk_loss(head, bank, rows, tone) + RIDGE * (parameters[0] * spread).square().sum()
+        loss = _talk_loss(head, tone, none, weight) + RIDGE * (parameters[0] * spread).square().sum()
         loss.backward()
         return loss
 
@@ -148,23 +149,28 @@ def choice_loss(
 
 
 def talk_loss(head: ChoiceHead, bank: Bank, rows: Tensor, read: Read) -> Tensor:
-    """Mean cross-entropy of whether the first choice of each of `rows` is to answer in words, which of the bank's requests
-    both kinds counting alike."""
-    return _talk_loss(head, bank, rows, head.tone(read.words, read.newest))
-
-
-def _talk_loss(head: ChoiceHead, bank: Bank, rows: Tensor, tone: Tensor) -> Tensor:
-    """The same of the (rows, hidden) of `ChoiceHead.tone`."""
-    assert head.talk is not None
+    """Mean cross-entropy of whether the first choice of each of `rows` is to answer in words; of all the bank's requests
+    both kinds count alike."""
     none = bank.gold == bank.candidates.shape[1]
-    first = torch.tensor([not row.called for row in bank.rows])
-    kinds = [first & none, first & ~none]
-    weight = sum(kind / kind.sum().clamp_min(1) for kind in kinds) * first.sum() / 2
-    # Without its tool such a request would be answered in words, too: it says less than the others.
-    target = torch.where(none, 1.0, SOFT)[rows].to(tone.device)
+    weight = _both_alike(none, torch.tensor([not row.called for row in bank.rows]))
+    tone = head.tone(read.words, read.newest)
+    return _talk_loss(head, tone, none[rows].to(tone.device), weight[rows].to(tone.device))
+
+
+def _talk_loss(head: ChoiceHead, tone: Tensor, none: Tensor, weight: Tensor) -> Tensor:
+    assert head.talk is not None
+    # Without its tool a request for one would be answered in words, too: it says less than the others.
+    target = torch.where(none, 1.0, SOFT)
     wrong = nn.functional.binary_cross_entropy_with_logits(head.talk(tone)[:, 0], target, reduction="none")
-    loss: Tensor = (wrong * weight[rows].to(tone.device)).mean()
+    loss: Tensor = (wrong * weight).mean()
     return loss
+
+
+def _both_alike(none: Tensor, first: Tensor) -> Tensor:
+    """(requests,) weights of mean 1 under which the `first` choices that are `none` count as much as the others."""
+    kinds = torch.stack([first & none, first & ~none]).float()
+    weight = (kinds / kinds.sum(1, keepdim=True).clamp_min(1)).sum(0)
+    return weight * len(none) / weight.sum().clamp_min(1e-9)
 
 
 @torch.no_grad()
@@ -189,30 +195,22 @@ def _start(keys: ToolKeys, head: ChoiceHead, bank: Bank, read: Read, *, alike: b
 
 @torch.no_grad()
 def key_accuracy(keys: ToolKeys, head: ChoiceHead, bank: Bank, read: Read) -> dict[str, float]:
-    """Of the requests that need a tool, the share whose best key is the right one; how well is told which are answered in
-    words, and what requests say: the share of right answers, both kinds counting alike."""
+    """Of the requests that need a tool, the share whose best key is the right one; and how well is told what requests say: the
+    share of right answers, what is there and what is not counting alike."""
     words, hits = bank.candidates.shape[1], []
-    talks: list[list[Tensor]] = [[], []]
     said: list[list[Tensor]] = [[], []]
     for rows in torch.arange(len(bank)).split(128):
         some, gold = chosen(read, rows), bank.gold[rows]
         best = key_scores(keys, head, bank, rows, some).argmax(-1)
         hits.append((best == gold)[gold < words])
-        talk = head.read(some.words, some.newest).talk > 0
-        first = torch.tensor([not bank.rows[i].called for i in rows.tolist()])
-        for none in (0, 1):
-            talks[none].append(talk[first & ((gold == words) == bool(none))] == bool(none))
         if head.found is not None:
             asked = bank.asked[rows]
             logits = head.evidence(some.words, some.inside, keys.need(bank.parameters[asked.clamp_min(0)]))
             for label in (0, 1):
                 mine = (asked >= 0) & (bank.filled[rows] == label)
                 said[label].append((logits[mine] > 0) == bool(label))
-    found = {"tool": float(torch.cat(hits).float().mean()), "talk": _balanced(talks)}
-    return found | ({"needs": _balanced(said)} if head.found is not None else {})
-
-
-def _balanced(hits: list[list[Tensor]]) -> float:
-    """The mean over kinds of the share of right answers."""
-    shares = [float(each.float().mean()) for each in map(torch.cat, hits) if len(each)]
-    return sum(shares) / max(1, len(shares))
+    found = {"tool": float(torch.cat(hits).float().mean())}
+    if head.found is not None:
+        shares = [float(each.float().mean()) for each in map(torch.cat, said) if len(each)]
+        found["needs"] = sum(shares) / max(1, len(shares))
+    return found

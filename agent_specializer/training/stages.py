@@ -178,7 +178,8 @@ def finish(run: Trainer) -> None:
     shown += shipped_catalogues()
     head = run.generator.head
     asked = [scored(run, each, number) for number, each in enumerate(shown)]
-    unsaid = [vague(each) for each in shown[::2]]
+    # What is left out can only be told by needs; without them such requests would merely teach to distrust what is alike.
+    unsaid = [vague(each) for each in shown[::2]] if head.found is not None else []
     several = [_after_a_call(scored(run, each, number)) for number, each in enumerate(_several(run))]
     asked_back = [
         scored(run, each, number, weight=VAGUE_WEIGHT) for number, each in enumerate(unsaid) if each.examples
