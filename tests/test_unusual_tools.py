@@ -39,7 +39,7 @@ UNUSUAL = [
         required=["one"],
     ),
     tool("maybe", properties={"text": {"type": ["string", "null"], "maxLength": 8}}, required=["text"]),
-    tool("flags", additionalProperties={"type": "boolean"}, maxProperties=1),
+    tool("flags", additionalProperties={"type": "boolean"}),
     tool("nothing", properties={}, additionalProperties=False),
 ]
 OPTIONS = {"max_tokens": 64, "max_calls": 1}

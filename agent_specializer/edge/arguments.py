@@ -2,11 +2,13 @@
 
 From time to time, and at every token when the budget nears its end, the shortest completion of what is there is worked
 out. As soon as a token leads to where the rest no longer fits, it is taken back and that completion written instead.
+A token that would name a property of an object twice is not taken: a grammar cannot say so.
 """
 
 from __future__ import annotations
 
 import codecs
+import copy
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +28,7 @@ MAX_DIGITS = 17
 """Characters of a number, after which it ends where the grammar lets it."""
 LOOP, REPEATS = 8, 4
 """A string ends where the grammar lets it once a run of up to LOOP tokens came REPEATS times in a row."""
+QUOTE, BACKSLASH = b'"\\'
 CHECK_EVERY = 8
 """Tokens between two looks for a way out while the budget is far from spent."""
 
@@ -104,25 +107,28 @@ def decode_arguments(
             matcher.consume_tokens(forced)
             out += forced
             value.follow(forced)
-        if len(out) > budget:
+        if len(out) > budget or value.repeats:
             return _finish(tail, start, out, safe, grammar, text)
         if matcher.is_stopped():
             break
         left = budget - len(out)
         if left <= watched or len(out) - checked >= CHECK_EVERY:
             rest, checked = grammar.completion(out), len(out)
+            if rest is not None and value.then(rest).repeats:
+                rest = None
             if rest is not None and len(rest) <= left:
                 safe = (len(out), rest)
                 text.upto(out)
             elif left <= watched or rest is not None:
                 return _finish(tail, start, out, safe, grammar, text)
         rows, only = _allowed(matcher, head_rows, value.ends if value.runs_away(out) else None)
-        if only is not None:
-            token = only
-        else:
+        token = only
+        if only is None:
             tail.tokens += out[len(tail.tokens) - start :]
             seen = yield tail.feed(rows=rows)
-            token = _pick(seen, rows, matcher, sampler, head_rows)
+            token = _pick(seen, rows, matcher, sampler, head_rows, value)
+        if token is None or value.then([token]).repeats:
+            return _finish(tail, start, out, safe, grammar, text)
         matcher.consume_token(token)
         out.append(token)
         value.follow([token])
@@ -181,23 +187,63 @@ def _allowed(
 
 
 class _Value:
-    """Watches the value that is being written: greedy decoding can get stuck in a number or in a loop of words."""
+    """Watches what is being written: greedy decoding can get stuck in a number or in a loop of words, and no grammar says that
+    an object has each of its properties once.
+
+    Attributes:
+        repeats: whether the tokens followed last named a property that its object has already.
+    """
 
     def __init__(self, grammar: ToolGrammar) -> None:
         self._grammar = grammar
+        self.repeats = False
         self._in_string = self._escaped = False
         self._digits = 0
+        # All immutable, so that a shallow copy can go its own way. The names in each open object; None for an array.
+        self._open: tuple[frozenset[bytes] | None, ...] = ()
+        self._name: bytes | None = None
+        """Of a property, as far as it is written."""
+        self._named = False
 
     def follow(self, tokens: list[int]) -> None:
+        self.repeats = False
         for byte in self._grammar.vocabulary.decode_bytes(tokens):
-            if self._escaped:
-                self._escaped = False
-            elif byte == 34:
-                self._in_string, self._digits = not self._in_string, 0
+            if byte == QUOTE and not self._escaped:
+                self._quote()
             elif self._in_string:
-                self._escaped = byte == 92
+                self._escaped = byte == BACKSLASH and not self._escaped
+                if self._name is not None:
+                    self._name += bytes([byte])
             else:
                 self._digits = self._digits + 1 if 45 <= byte <= 57 else 0
+                self._structure(byte)
+
+    def then(self, tokens: list[int]) -> _Value:
+        """What is watched once `tokens` were written, too."""
+        ahead = copy.copy(self)
+        ahead.follow(tokens)
+        return ahead
+
+    def _quote(self) -> None:
+        self._in_string, self._digits = not self._in_string, 0
+        names = self._open[-1] if self._open else None
+        if names is None or self._named:
+            return
+        if self._in_string:
+            self._name = b""
+        elif self._name is not None:
+            self.repeats |= self._name in names
+            self._open = (*self._open[:-1], names | {self._name})
+            self._name, self._named = None, True
+
+    def _structure(self, byte: int) -> None:
+        if byte in b"{[":
+            self._open, self._named = (*self._open, frozenset() if byte in b"{" else None), False
+        elif byte in b"}]":
+            # What was closed is a value: behind it another name can come only after a comma.
+            self._open, self._named = self._open[:-1], True
+        elif byte in b",":
+            self._named = False
 
     def runs_away(self, out: list[int]) -> bool:
         """Whether the value should end now: a number longer than float64 tells apart, or a string that repeats itself."""
@@ -220,17 +266,27 @@ def loops(tokens: list[int], *, run: int, times: int, least: int = 0) -> bool:
     return False
 
 
-def _pick(seen: Seen, rows: Tensor | str, matcher: LLMatcher, sampler: Sampler, head_rows: int) -> int:
+def _pick(
+    seen: Seen, rows: Tensor | str, matcher: LLMatcher, sampler: Sampler, head_rows: int, value: _Value
+) -> int | None:
+    """The next token; None where every one that the grammar allows would name a property twice."""
     assert seen.logits is not None
-    if isinstance(rows, Tensor):
-        return int(rows[sampler.pick(seen.logits)])
-    if not sampler.temperature:
-        best = int(seen.logits.argmax())
-        if matcher.validate_tokens([best]):  # the likeliest of all is nearly always allowed: no mask needed
+    logits = seen.logits
+    if not isinstance(rows, Tensor):
+        best = int(logits.argmax())
+        # The likeliest of all is nearly always allowed: no mask needed.
+        if not sampler.temperature and matcher.validate_tokens([best]) and not value.then([best]).repeats:
             return best
-    mask = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
-    allowed = torch.from_numpy(np.unpackbits(mask, bitorder="little")[:head_rows]).bool()
-    return sampler.pick(seen.logits.masked_fill(~allowed.to(seen.logits.device), float("-inf")))
+        mask = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+        allowed = torch.from_numpy(np.unpackbits(mask, bitorder="little")[:head_rows]).bool()
+        logits = logits.masked_fill(~allowed.to(logits.device), float("-inf"))
+    while bool(logits.isfinite().any()):
+        place = sampler.pick(logits)
+        token = int(rows[place]) if isinstance(rows, Tensor) else place
+        if not value.then([token]).repeats:
+            return token
+        logits = logits.index_fill(0, torch.tensor([place], device=logits.device), float("-inf"))
+    return None
 
 
 class _Text:

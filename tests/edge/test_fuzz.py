@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from agent_specializer.edge.arguments import loops
+from agent_specializer.edge.arguments import _Value, loops
 from agent_specializer.edge.engine import EdgeEngine, Request
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.transcript import arguments_text
@@ -154,8 +156,45 @@ def test_a_budget_for_the_shortest_arguments_is_enough(engines, parameters, seed
     (reply,) = engine.reply_batch(
         [Request([Message(role="user", content="go")], Toolset(tools=(tool,)), options=options)]
     )
-    # Only what the grammar cannot say may be in the way: a date that does not exist, a property twice.
+    # Only what the grammar cannot say may be in the way: a date that does not exist.
     assert "not valid" in str(reply) if isinstance(reply, DecodeError) else len(reply.calls) == 1
+
+
+few = st.text('ab",{}[]:\\ ', max_size=2)
+values = st.recursive(
+    st.none() | few,
+    lambda inner: st.lists(inner, max_size=3) | st.lists(st.tuples(few, inner), max_size=3).map(tuple),
+    max_leaves=8,
+)
+
+
+def written(value: object) -> str:
+    """JSON in which a tuple of pairs is an object, with as many properties of a name as it says."""
+    if isinstance(value, tuple):
+        return "{" + ", ".join(f"{json.dumps(name)}: {written(each)}" for name, each in value) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(written, value)) + "]"
+    return json.dumps(value)
+
+
+@given(properties=st.lists(st.tuples(few, values), max_size=4), cut=st.integers(0, 200))
+def test_a_property_that_comes_twice_is_seen_when_its_name_ends(properties, cut) -> None:
+    text = written(tuple(properties)).encode()
+    found: list[bool] = []
+    json.loads(text, object_pairs_hook=lambda pairs: found.append(len(dict(pairs)) < len(pairs)))
+    bytewise = SimpleNamespace(vocabulary=SimpleNamespace(decode_bytes=bytes))
+    value = _Value(bytewise)
+    seen = []
+    for byte in text:
+        ahead = value.then([byte])
+        value.follow([byte])
+        assert ahead.repeats == value.repeats
+        seen.append(value.repeats)
+    assert any(seen) == any(found)
+    assert all(byte == 34 for byte, repeats in zip(text, seen, strict=True) if repeats)
+    whole = _Value(bytewise)
+    whole.follow(list(text[:cut]))
+    assert whole.repeats == any(seen[:cut])
 
 
 def test_a_loop_is_a_run_that_came_often_enough_and_is_long_enough() -> None:
