@@ -102,7 +102,8 @@ def _fit(run: Trainer, *, start: bool, epochs: int) -> dict[str, float]:
 
 
 def wide_loss(run: Trainer, bank: Bank) -> tuple[Tensor, int]:
-    """Loss of this step's requests of the bank, under the mean gates: keys against many tools, and needs."""
+    """Loss of this step's requests of the bank, under the mean gates: keys against many tools, how requests sound, and
+    needs."""
     options, world = run.options, run.accelerator.num_processes
     count = len(bank.batches(options.key_tokens, random.Random(f"{options.seed}/wide/0")))
     epoch, place = divmod(run.step * world + run.accelerator.process_index, count)
