@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from agent_specializer import Specializer, ToolSpec
+from agent_specializer.edge import decode
+from agent_specializer.edge.said import UNSAID, copied
 from agent_specializer.loragen.models import LINEARS, decoder, gated_mlps
 
 pytestmark = pytest.mark.embedded
@@ -62,3 +65,30 @@ def test_reordering_hits_editing_misses_and_what_is_cached_verifies(specializer:
     specializer.create_agent("edited", [edited, LIGHT], "You run a house.")
     again = specializer.specialize("edited")
     assert (again.cache, again.fingerprint != first.fingerprint) == ("miss", True)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "said", "unsaid"),
+    [
+        ("city", "Which weather will it be in Lisbon tomorrow?", "Which weather will it be tomorrow?"),
+        ("title", "play Paper Planes", "play some song or other"),
+        ("recipient", "write a mail to bob@example.org", "write a mail for me please"),
+    ],
+)
+def test_a_value_that_a_request_says_is_told_from_one_that_it_does_not(
+    specializer: Specializer, monkeypatch: pytest.MonkeyPatch, parameter: str, said: str, unsaid: str
+) -> None:
+    text = {"type": "object", "properties": {parameter: {"type": "string"}}, "required": [parameter]}
+    run = ToolSpec(name="run", description=f"Takes a {parameter}.", parameters=text)
+    agent = specializer.create_agent(f"asks-{parameter}", [run])
+    found: list[float] = []
+
+    def watched(*args: Any) -> torch.Tensor:
+        out = copied(*args)
+        found.extend(out.tolist())
+        return out
+
+    monkeypatch.setattr(decode, "copied", watched)
+    for request in (said, unsaid):
+        agent.ask(request)
+    assert found[0] > UNSAID > found[1]

@@ -293,15 +293,14 @@ def _overwrite_blob(home: Path, change) -> None:
     db.close()
 
 
-def _with_needs(change):
-    """Changes the vectors of an adapter's needs and what they are of."""
+def _with_keys(change):
+    """Changes the keys of an adapter."""
 
     def changed(blob):
-        from agent_specializer.loragen import Adapter, Needs
+        from agent_specializer.loragen import Adapter
 
         adapter = Adapter.from_bytes(blob)
-        assert adapter.needs.of == (("set_light", "level"),)
-        return replace(adapter, needs=Needs(*change(adapter.needs.vectors, adapter.needs.of))).to_bytes()
+        return replace(adapter, keys=change(adapter.keys)).to_bytes()
 
     return changed
 
@@ -312,12 +311,9 @@ def _with_needs(change):
         lambda blob: blob[: len(blob) // 2],
         lambda blob: b"",
         lambda blob: blob[:-600] + b"\xff" * 600,
-        _with_needs(lambda vectors, of: (vectors * float("nan"), of)),
-        _with_needs(lambda vectors, of: (vectors, of * 2)),
-        _with_needs(lambda vectors, of: (vectors[:, :-1], of)),
-        _with_needs(lambda vectors, of: (vectors, (("no_such_tool", "level"),))),
+        _with_keys(lambda keys: keys.repeat(2, 1, 1)),
     ],
-    ids=["cut off", "empty", "overwritten", "no number", "too few needs", "narrow needs", "needs of another"],
+    ids=["cut off", "empty", "overwritten", "too many keys"],
 )
 def test_a_damaged_adapter_is_found_and_made_again_with_a_warning(specializer, home, caplog, change):
     first = specializer.specialize("home")

@@ -190,10 +190,6 @@ class AdapterCache:
             and adapter.priors is not None
             and tuple(adapter.priors.shape) == (tools + 1,)
             and bool(adapter.priors.isfinite().all() and adapter.keys.isfinite().all())
-            and tuple(adapter.needs.vectors.shape)
-            == ((len(adapter.needs.of), self.generator.config.need_dim) if adapter.needs.of else (0, 0))
-            and {tool for tool, _ in adapter.needs.of} <= set(adapter.names)
-            and bool(adapter.needs.vectors.isfinite().all())
             # NaN fails the comparison, too.
             and bool(((adapter.gates.sum(-1) - 1).abs() < 1e-2).all() and (adapter.gates >= 0).all())
         )
@@ -220,8 +216,8 @@ class AdapterCache:
             steps.done("forward", time.perf_counter() - began - sum(route))
             steps.done("route", sum(route))
             with steps.timed("tools"):
-                keys, needs = generator.tool_keys(toolset), generator.needs(toolset)
-            adapter = generator.assemble(toolset, gates, keys, needs)
+                keys = generator.tool_keys(toolset)
+            adapter = generator.assemble(toolset, gates, keys)
         with steps.timed("merge"):
             self.edge.merge(adapter)
         with steps.timed("priors"):

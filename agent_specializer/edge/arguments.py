@@ -51,6 +51,11 @@ class Tail:
         self.read, self._unread = len(self.tokens), 0
         return feed
 
+    def again(self, **wanted: Any) -> Feed:
+        """The last token once more, for what is wanted behind it."""
+        assert self.read == len(self.tokens)
+        return Feed(self.tokens[-1:], forget=1, **wanted)
+
     def cut(self, length: int) -> None:
         """Take back all tokens but the first `length`."""
         del self.tokens[length:]

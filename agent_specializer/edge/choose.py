@@ -25,22 +25,45 @@ COMMON = 16384
 
 
 @dataclass(frozen=True)
-class NameTree:
-    """The labels of all choices as one flat run of tokens, a segment each.
+class Branches:
+    """Several continuations of one prefix as one flat run of tokens, a segment each: none sees another.
+
+    Attributes:
+        tokens: (fed,) ids; segments: (fed,) from 1; depths: (fed,) from 0, the distance from the prefix.
+    """
+
+    tokens: Tensor
+    segments: Tensor
+    depths: Tensor
+
+    @staticmethod
+    def of_tokens(runs: Sequence[Sequence[int]]) -> Branches:
+        """A branch of each of `runs`, none of which is empty."""
+        return Branches(
+            tokens=torch.tensor([token for run in runs for token in run]),
+            segments=torch.tensor([branch for branch, run in enumerate(runs, 1) for _ in run]),
+            depths=torch.tensor([depth for run in runs for depth in range(len(run))]),
+        )
+
+    @property
+    def ends(self) -> Tensor:
+        """(branches,) index of the last token of each."""
+        return (self.segments.diff(append=torch.tensor([0])) != 0).nonzero().flatten()
+
+
+@dataclass(frozen=True)
+class NameTree(Branches):
+    """The labels of all choices.
 
     A label's last token is scored but not fed: nothing follows it here.
 
     Attributes:
         labels: token ids of each choice's label, the last choice being `none`.
-        tokens: (fed,) ids; segments: (fed,) from 1; depths: (fed,) from 0, the distance from the prefix.
         sources: (scored,) which state predicts a token: 0 is the prefix's last, i + 1 the i-th fed token's.
         targets: (scored,) the tokens predicted; owners: (scored,) the choice each belongs to.
     """
 
     labels: tuple[tuple[int, ...], ...]
-    tokens: Tensor
-    segments: Tensor
-    depths: Tensor
     sources: Tensor
     targets: Tensor
     owners: Tensor

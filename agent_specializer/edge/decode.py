@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from agent_specializer.edge.arguments import Sampler, Tail, decode_arguments
-from agent_specializer.edge.choose import COMMON, NameTree
+from agent_specializer.edge.choose import COMMON, Branches, NameTree
 from agent_specializer.edge.events import CallDelta, ChoiceMade, Event, TextDelta
 from agent_specializer.edge.grammar import Grammars
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.passes import Feed, Seen
+from agent_specializer.edge.said import UNSAID, asked_for, beginnings, copied, openings
 from agent_specializer.edge.transcript import ANSWER, CALL, arguments_text, label
 from agent_specializer.edge.words import decode_words
 from agent_specializer.errors import DecodeError
-from agent_specializer.loragen.adapter import Needs
 from agent_specializer.loragen.models import head_weight, logits
 from agent_specializer.loragen.toolkeys import ChoiceHead
 from agent_specializer.messages import Call, Choice
@@ -37,7 +37,6 @@ class Scorer:
     Attributes:
         names: of the tools; priors: (tools + 1,) float32; None while they are being measured.
         keys: (tools, vectors, key_dim) in the order of the toolset's tools, or (0, 0, 0).
-        needs: what the tools require of a request; their tools are of the toolset.
         newest: first token of the prompt's newest turn, whose words are compared with keys.
         head: None scores by the calibrated log-probability alone.
     """
@@ -47,7 +46,6 @@ class Scorer:
     names: tuple[str, ...] = ()
     priors: Tensor | None = None
     keys: Tensor = field(default_factory=lambda: torch.empty(0, 0, 0))
-    needs: Needs | None = None
     newest: int = 1
     head: ChoiceHead | None = None
 
@@ -78,29 +76,19 @@ class Scorer:
         asked = None
         if seen.words is not None and head.query is not None:
             asked = head.read(*_all_of(seen.words[self.newest :].to(device)))
-        evidence, complete = self._evidence(seen), None
-        if evidence is not None and self.needs is not None:
-            of = torch.tensor([self.names.index(tool) for tool, _ in self.needs.of], device=device)
-            complete = head.complete(evidence, of, tools=len(self.names))
         again = torch.tensor([[name in made for name in self.names]], device=device)
-        scored = head(calibrated[None].to(device), asked, self.keys.to(device), bool(made), complete, again)
+        scored = head(calibrated[None].to(device), asked, self.keys.to(device), bool(made), again)
         return scored[0].float().cpu()
 
-    def missing(self, seen: Seen, tool: str) -> tuple[str, ...]:
-        """What `tool` requires and the request more likely than not does not say."""
-        evidence = self._evidence(seen)
-        if evidence is None or self.needs is None:
-            return ()
-        pairs = zip(self.needs.of, evidence[0].tolist(), strict=True)
-        return tuple(parameter for (of, parameter), said in pairs if of == tool and said < 0)
+    @property
+    def asks(self) -> bool:
+        """Whether it counts that a request does not say what a tool requires."""
+        return self.head is not None and float(self.head.ask) > 0
 
-    def _evidence(self, seen: Seen) -> Tensor | None:
-        """Logits that the request says what each need is about, (1, needs)."""
-        if self.head is None or self.needs is None or not self.needs.of or seen.words is None:
-            return None
-        device = self.head.log_alpha.device
-        words, inside = _all_of(seen.words[1:].to(device))  # without the start token
-        return self.head.evidence(words, inside, self.needs.vectors.to(device))
+    def asking(self, said: Tensor) -> Tensor:
+        """What speaks for asking back where the parameters of the likeliest tool are said so far, (parameters,); a number."""
+        assert self.head is not None
+        return self.head.asking(said.min().to(self.head.ask.device)).detach().float().cpu()
 
     @property
     def temperature(self) -> float:
@@ -117,6 +105,7 @@ class Job:
     """All that a reply needs.
 
     Attributes:
+        conversation: first token of the prompt that belongs to the conversation.
         made: calls of the newest turn that were made before this reply: their results stand in the prompt.
         cached: how many tokens of the prompt are in its lane's cache already.
     """
@@ -131,6 +120,7 @@ class Job:
     limit: int
     began: float
     emit: Callable[[Event], None]
+    conversation: int = 1
     made: tuple[Call, ...] = ()
     cached: int = 0
 
@@ -172,13 +162,17 @@ def decode_reply(job: Job) -> Generator[Feed, Seen, Outcome]:
         # What the user wants is read once, before the calls.
         words = seen.words if words is None else words
         seen = replace(seen, words=words)
-        scores = job.scorer.scores(seen, made=[call.name for call in (*job.made, *outcome.calls)])
+        made = [call.name for call in (*job.made, *outcome.calls)]
+        scores = job.scorer.scores(seen, made=made)
+        unsaid: tuple[str, ...] = ()
+        if not made and None not in barred:
+            unsaid = yield from _asking(job, tail, scores)
         ranking = _ranking(scores, job.scorer.temperature, names, barred)
         if not outcome.calls:
             outcome.choices, outcome.confidence = ranking, ranking[0].probability
             outcome.first_token_seconds = time.perf_counter() - job.began
-            if ranking[0].name is None and len(ranking) > 1:
-                outcome.missing = job.scorer.missing(seen, ranking[1].name or "")
+            if ranking[0].name is None:
+                outcome.missing = unsaid
         spent = yield from _call(job, outcome, tail, sampler, budget, ranking, closed)
         if spent is None:
             break
@@ -191,6 +185,20 @@ def decode_reply(job: Job) -> Generator[Feed, Seen, Outcome]:
     if not outcome.calls:
         yield from _words(job, outcome, tail, sampler, budget)
     return outcome
+
+
+def _asking(job: Job, tail: Tail, scores: Tensor) -> Generator[Feed, Seen, tuple[str, ...]]:
+    """Adds to `scores` what speaks for asking back before the likeliest tool is called; the parameters that are not said."""
+    tool = job.toolset.tools[int(scores[:-1].argmax())]
+    parameters = asked_for(tool)
+    if not parameters or not job.scorer.asks:
+        return ()
+    branches = Branches.of_tokens(openings(job.tokenizer, tool))
+    seen = yield tail.again(tree=branches)
+    begins = beginnings(job.tokenizer, tail.tokens[job.conversation :])
+    said = copied(job.scorer.model, seen.states[1 + branches.ends], begins)
+    scores[-1] += job.scorer.asking(said)
+    return tuple(name for name, known in zip(parameters, said.tolist(), strict=True) if known < UNSAID)
 
 
 def _ranking(

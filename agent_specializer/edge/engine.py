@@ -377,7 +377,6 @@ class EdgeEngine:
             priors=priors,
             keys=torch.empty(0, 0, 0) if keys is None else keys,
             newest=1 if keys is None else newest_turn(self.tokenizer, prompt.text),
-            needs=request.adapter.needs if request.adapter and keys is not None else None,
             head=self.head
             if request.adapter
             else None,  # it was trained for adapters, not for the bare model
@@ -393,6 +392,7 @@ class EdgeEngine:
             limit=self.context,
             began=began,
             emit=emit,
+            conversation=max(1, prompt.tool_tokens),
             made=tuple(call for message in newest for call in message.calls),
         )
 

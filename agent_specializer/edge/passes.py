@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from agent_specializer.edge.attention import PAD, segment_masks
-from agent_specializer.edge.choose import NameTree
+from agent_specializer.edge.choose import Branches
 from agent_specializer.loragen.features import words_of
 from agent_specializer.loragen.models import cached, decoder, logits
 
@@ -31,14 +31,14 @@ class Feed:
     Attributes:
         tokens: ids to add, at least one.
         forget: how many of the tokens added last are taken back before.
-        tree: names to score behind the tokens; they leave no trace in the cache.
+        tree: what else to read behind the tokens, side by side; it leaves no trace in the cache.
         rows: ids of the tokens whose logits behind the last token are wanted; "all", or None for none.
         words: whether what the model makes of each of `tokens` is wanted.
     """
 
     tokens: list[int]
     forget: int = 0
-    tree: NameTree | None = None
+    tree: Branches | None = None
     rows: Tensor | str | None = None
     words: bool = False
 
@@ -119,7 +119,7 @@ class Lanes:
                 output_hidden_states=any(feed.words for feed in active),
                 **self._cached,
             )
-        # The names of a tree are scored and gone.
+        # What stands in a tree is read and gone.
         self._segments[:, -width:][segments > 0] = PAD
         self._cut()
         return self._read(active, out.last_hidden_state, out.hidden_states)

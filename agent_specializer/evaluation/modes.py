@@ -12,7 +12,7 @@ prompted_lora  yes             one for all       the same training with the tool
 ============== =============== ================= ======================================================
 
 A wrong adapter has the gates of the next group whose tools have nothing to do with this one's, and this
-adapter's own keys and needs in an order in which no tool has its own; the priors are measured anew.
+adapter's own keys in an order in which no tool has its own; the priors are measured anew.
 """
 
 from __future__ import annotations
@@ -205,13 +205,11 @@ def foreign_toolset(groups: Sequence[Group], place: int, spare: Toolset | None =
 
 
 def wrong_adapter(own: Adapter, foreign: Adapter, rng: random.Random) -> Adapter:
-    """The gates of `foreign` with the keys and needs of `own`, permuted so that no tool has its own. Without priors.
+    """The gates of `foreign` with the keys of `own`, permuted so that no tool has its own. Without priors.
 
     A single tool, which no permutation moves, gets a key of `foreign`.
     """
-    from agent_specializer.loragen import Needs
-
-    keys, needs = own.keys, own.needs
+    keys = own.keys
     tools = len(own.names)
     if keys.numel() and tools > 1:
         cycle = rng.sample(range(tools), tools)  # one cycle through all tools moves every one of them
@@ -219,15 +217,12 @@ def wrong_adapter(own: Adapter, foreign: Adapter, rng: random.Random) -> Adapter
         for here, there in zip(cycle, [*cycle[1:], cycle[0]], strict=True):
             source[here] = there
         keys = keys[source]
-        moved = {own.names[source[here]]: own.names[here] for here in range(tools)}
-        needs = replace(needs, of=tuple((moved[tool], parameter) for tool, parameter in needs.of))
     elif keys.numel() and len(foreign.keys):
-        keys, needs = foreign.keys[:1], Needs()
+        keys = foreign.keys[:1]
     return replace(
         own,
         gates=foreign.gates,
         keys=keys,
-        needs=needs,
         generator=f"{own.generator}:wrong:{foreign.toolset}",
         priors=None,
     )

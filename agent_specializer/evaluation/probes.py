@@ -59,8 +59,8 @@ def generation(generator: Generator, engine: EdgeEngine, toolset: Toolset) -> di
         prefill, _ = timed(lambda: reader(input_ids=ids[None], use_cache=False))
     with engine.exclusive():
         gates_seconds, (gates, tokens) = timed(lambda: generator.gates(toolset))
-        keys_seconds, (keys, needs) = timed(lambda: (generator.tool_keys(toolset), generator.needs(toolset)))
-    adapter = generator.assemble(toolset, gates, keys, needs)
+        keys_seconds, keys = timed(lambda: generator.tool_keys(toolset))
+    adapter = generator.assemble(toolset, gates, keys)
     # Merging is timed by itself; the priors are then measured with the adapter in place.
     merge_seconds, _ = timed(lambda: merge(engine, adapter))
     activate(engine, adapter)

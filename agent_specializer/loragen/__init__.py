@@ -1,6 +1,6 @@
 """LoRA-Gen (Xiao et al., ICML 2025): a task description becomes gates over a pool of LoRA experts in one forward pass."""
 
-from agent_specializer.loragen.adapter import Adapter, Needs
+from agent_specializer.loragen.adapter import Adapter
 from agent_specializer.loragen.checkpoint import load_checkpoint, save_checkpoint
 from agent_specializer.loragen.experts import ExpertPool
 from agent_specializer.loragen.generator import Generator, GeneratorConfig
@@ -14,7 +14,6 @@ __all__ = [
     "Generator",
     "GeneratorConfig",
     "ModelShape",
-    "Needs",
     "load_checkpoint",
     "save_checkpoint",
     "shape_of",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from safetensors import SafetensorError
@@ -12,20 +12,7 @@ from torch import Tensor
 
 from agent_specializer.errors import AdapterError
 
-FORMAT = "agent-specializer-adapter-3"
-
-
-@dataclass(frozen=True, eq=False)
-class Needs:
-    """What a request has to say before a tool can be called.
-
-    Attributes:
-        vectors: (needs, need_dim) float32, of length 1, one per required parameter; (0, 0) where there are none.
-        of: the tool and the parameter that each belongs to.
-    """
-
-    vectors: Tensor = field(default_factory=lambda: torch.empty(0, 0))
-    of: tuple[tuple[str, str], ...] = ()
+FORMAT = "agent-specializer-adapter-4"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +24,6 @@ class Adapter:
         names: the tools, in the order of `keys`.
         keys: (tools, vectors, key_dim) float32, one generated key per tool: vectors whose length is what they weigh, zero
             where a tool has fewer; (0, 0, 0) where the generator makes none.
-        needs: a vector per required parameter.
         toolset: fingerprint of the toolset; generator: fingerprint of the generator.
         priors: (tools + 1,) float32, log-probability of each name after an empty request, in nats; None until an edge
             model has measured them.
@@ -49,27 +35,22 @@ class Adapter:
     toolset: str
     generator: str
     priors: Tensor | None = None
-    needs: Needs = field(default_factory=Needs)
 
     def with_priors(self, priors: Tensor) -> Adapter:
         return replace(self, priors=priors.detach().float().cpu())
 
     def to_bytes(self) -> bytes:
-        """safetensors bytes: what the store keeps. Keys in 8 bits, needs in float16, the rest in float32."""
+        """safetensors bytes: what the store keeps. Keys in 8 bits, the rest in float32."""
         tensors = {"gates": self.gates.float().contiguous()}
         if self.keys.numel():
             tensors |= _packed(self.keys)
-        if self.needs.of:
-            tensors["needs"] = self.needs.vectors.half().contiguous()
         if self.priors is not None:
             tensors["priors"] = self.priors.float().contiguous()
-        names = json.dumps(self.names, ensure_ascii=False)
         return save(
             tensors,
             metadata={
                 "format": FORMAT,
-                "names": names,
-                "needs": json.dumps(self.needs.of, ensure_ascii=False),
+                "names": json.dumps(self.names, ensure_ascii=False),
                 "toolset": self.toolset,
                 "generator": self.generator,
             },
@@ -81,7 +62,6 @@ class Adapter:
         try:
             tensors = load(data)
             meta = _metadata(data)
-            of = tuple((tool, name) for tool, name in json.loads(meta["needs"]))
             return Adapter(
                 gates=tensors["gates"],
                 names=tuple(json.loads(meta["names"])),
@@ -89,7 +69,6 @@ class Adapter:
                 toolset=meta["toolset"],
                 generator=meta["generator"],
                 priors=tensors.get("priors"),
-                needs=Needs(tensors["needs"].float(), of) if of else Needs(),
             )
         except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise AdapterError(
@@ -99,7 +78,7 @@ class Adapter:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held per toolset: gates, keys, needs and priors as stored."""
+        """Bytes held per toolset: gates, keys and priors as stored."""
         return len(self.to_bytes())
 
     def same_as(self, other: Adapter, *, tolerance: float = 2e-3) -> bool:
@@ -109,9 +88,6 @@ class Adapter:
             and torch.allclose(self.gates, other.gates, atol=tolerance)
             and self.keys.shape == other.keys.shape
             and torch.allclose(self.keys, other.keys, atol=tolerance)
-            and self.needs.of == other.needs.of
-            and self.needs.vectors.shape == other.needs.vectors.shape
-            and torch.allclose(self.needs.vectors, other.needs.vectors, atol=tolerance)
         )
 
 

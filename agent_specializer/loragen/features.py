@@ -73,14 +73,35 @@ def likeness(request: Tensor, tools: Tensor, back: Tensor) -> Tensor:
         request: (rows, words, size), tools: (tools, words, size) or (rows, tools, words, size), as `WordByWord` gives them.
     """
     asked, own = request.norm(dim=-1), tools.norm(dim=-1)
-    x, y = request / asked.clamp_min(TINY)[..., None], tools / own.clamp_min(TINY)[..., None]
-    form = "bqd,tkd->bqtk" if tools.dim() == 3 else "bqd,btkd->bqtk"
-    alike = torch.einsum(form, x, y)
-    there = (own > 0)[None, None] if tools.dim() == 3 else (own > 0)[:, None]
-    to_tool = alike.masked_fill(~there, -1.0).amax(-1)  # (rows, words, tools)
+    alike = _alike(request, tools)
+    to_tool = alike.amax(-1)  # (rows, words, tools)
     to_request = alike.masked_fill(~(asked > 0)[:, :, None, None], -1.0).amax(1)  # (rows, tools, words)
     forth = torch.einsum("bq,bqt->bt", asked, to_tool)
     return (forth + back * (own * to_request).sum(-1)) / (1 + back)
+
+
+def left_over(request: Tensor, tools: Tensor, made: Tensor) -> Tensor:
+    """What the tools `made` leave of a request to each other tool, (rows, tools), from 0 to 2.
+
+    Of every word of the request, how much more like it a tool's best word is than the best of all tools that were called. Only
+    words that are there count; of a request that nothing was called for, nothing is left over.
+
+    Args:
+        request, tools: as in `likeness`. made: (rows, tools) bool, which were called.
+    """
+    to_tool = _alike(request, tools).amax(-1)
+    explained = to_tool.masked_fill(~made[:, None], -1.0).amax(-1, keepdim=True)
+    left = torch.einsum("bq,bqt->bt", request.norm(dim=-1), (to_tool - explained).clamp_min(0))
+    return left * (made.any(1, keepdim=True) & ~made)
+
+
+def _alike(request: Tensor, tools: Tensor) -> Tensor:
+    """Cosines of each word of a request and each of a tool, (rows, words, tools, tool's words); -1 where the tool has none."""
+    asked, own = request.norm(dim=-1), tools.norm(dim=-1)
+    x, y = request / asked.clamp_min(TINY)[..., None], tools / own.clamp_min(TINY)[..., None]
+    form = "bqd,tkd->bqtk" if tools.dim() == 3 else "bqd,btkd->bqtk"
+    there = (own > 0)[None, None] if tools.dim() == 3 else (own > 0)[:, None]
+    return torch.einsum(form, x, y).masked_fill(~there, -1.0)
 
 
 @torch.no_grad()

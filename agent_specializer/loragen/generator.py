@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from agent_specializer.describe import describe_toolset
-from agent_specializer.loragen.adapter import Adapter, Needs, rounded
+from agent_specializer.loragen.adapter import Adapter, rounded
 from agent_specializer.loragen.cloud import CloudReader, tokenize
 from agent_specializer.loragen.experts import ExpertPool
 from agent_specializer.loragen.models import ModelShape
@@ -22,7 +22,6 @@ from agent_specializer.loragen.toolkeys import (
     ToolKeys,
     ToolReading,
     read_tools,
-    required,
     stacked,
 )
 from agent_specializer.specs import Toolset, ToolSpec, canonical_json
@@ -43,8 +42,6 @@ class GeneratorConfig:
     cloud_lora_rank: int = 8
     key_dim: int = 128
     """Width of the vectors that tools and requests are compared by; 0: none."""
-    need_dim: int = 64
-    """Width of the vectors that stand for required parameters; 0: none."""
     routed: bool = True
     tools_in_prompt: bool = False
     """Whether the edge reads the tool definitions: only in the `prompted_lora` baseline."""
@@ -71,11 +68,11 @@ class Generator(nn.Module):
         self.config = config
         # In a list, so that the frozen model is not a submodule: not trained, not saved, not moved.
         self._cloud, self.tokenizer = [cloud], tokenizer
-        key_dim, need_dim = (config.key_dim, config.need_dim) if config.routed else (0, 0)
+        key_dim = config.key_dim if config.routed else 0
         self.pool = ExpertPool(
             config.edge, experts=config.experts, rank=config.rank, alpha=config.alpha, dropout=config.dropout
         )
-        self.head = ChoiceHead(config.edge.hidden, key_dim, need_dim)
+        self.head = ChoiceHead(config.edge.hidden, key_dim)
         if config.routed:
             self.reader = CloudReader(
                 config.cloud, cloud, meta_tokens=config.edge.layers, lora_rank=config.cloud_lora_rank
@@ -88,7 +85,7 @@ class Generator(nn.Module):
                 top_k=config.top_k,
             )
         if key_dim:
-            self.keys = ToolKeys(config.cloud.hidden, key_dim=key_dim, need_dim=need_dim)
+            self.keys = ToolKeys(config.cloud.hidden, key_dim=key_dim)
         self._readings: dict[str, ToolReading] = {}
         self._fingerprint: str | None = None
 
@@ -97,8 +94,8 @@ class Generator(nn.Module):
         config = self.config
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            keys = ToolKeys(config.cloud.hidden, key_dim=config.key_dim, need_dim=config.need_dim)
-            head = ChoiceHead(config.edge.hidden, config.key_dim, config.need_dim)
+            keys = ToolKeys(config.cloud.hidden, key_dim=config.key_dim)
+            head = ChoiceHead(config.edge.hidden, config.key_dim)
         self.keys.load_state_dict(keys.state_dict())
         self.head.load_state_dict(head.state_dict())
 
@@ -175,37 +172,19 @@ class Generator(nn.Module):
             return torch.empty(0, 0, 0)
         return rounded(self.keys_of(toolset.tools).cpu())
 
-    @torch.no_grad()
-    def needs(self, toolset: Toolset) -> Needs:
-        """A vector for each required parameter of the toolset's tools that only the user can give."""
-        if not self.config.routed or not self.config.key_dim or not self.config.need_dim:
-            return Needs()
-        found = [
-            ((tool.name, name), reading.parameter(name))
-            for tool, reading in zip(toolset.tools, self.readings(toolset.tools), strict=True)
-            for name in required(tool)
-            if name in reading.parameters
-        ]
-        if not found:
-            return Needs()
-        of, features = zip(*found, strict=True)
-        device = next(self.keys.parameters()).device
-        return Needs(self.keys.need(torch.stack(features).to(device)).float().cpu(), of)
-
     def generate(self, toolset: Toolset) -> Adapter:
         """The adapter of `toolset`, without priors. Puts the generator into eval mode: deterministic."""
         if self.training:
             self.eval()
         gates, _ = self.gates(toolset)
-        return self.assemble(toolset, gates, self.tool_keys(toolset), self.needs(toolset))
+        return self.assemble(toolset, gates, self.tool_keys(toolset))
 
-    def assemble(self, toolset: Toolset, gates: Tensor, keys: Tensor, needs: Needs) -> Adapter:
+    def assemble(self, toolset: Toolset, gates: Tensor, keys: Tensor) -> Adapter:
         """The adapter made of parts that were computed one by one."""
         return Adapter(
             gates=gates.float(),
             names=toolset.names,
             keys=keys.float(),
-            needs=needs,
             toolset=toolset.fingerprint,
             generator=self.fingerprint,
         )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from agent_specializer.loragen.features import Projection, WordByWord, likeness, words_of
+from agent_specializer.loragen.features import WordByWord, left_over, likeness, words_of
 from agent_specializer.loragen.models import decoder
 from agent_specializer.specs import ToolSpec
 
@@ -32,34 +32,26 @@ class ToolReading:
 
     Attributes:
         words: (tokens, hidden) bfloat16, of length 1, of the key text behind its lead.
-        parameters: name to the first of its own tokens and the one behind the last, of those that are read.
     """
 
     words: Tensor
-    parameters: dict[str, tuple[int, int]]
-
-    def parameter(self, name: str) -> Tensor:
-        """(hidden,) float32, of length 1: the average over a parameter's own words."""
-        start, end = self.parameters[name]
-        return nn.functional.normalize(self.words[start:end].float().mean(0), dim=-1)
 
 
-def key_text(tool: ToolSpec) -> tuple[str, dict[str, tuple[int, int]]]:
-    """What a key is made from: description, and the parameters' names and descriptions; and where each parameter stands.
+def key_text(tool: ToolSpec) -> str:
+    """What a key is made from: description, and the parameters' names and descriptions.
 
     Not the name: the edge scores it itself, so a key adds most by saying what the name does not, and works as well
     where names say nothing. Only a tool without a description has its name read. What is required comes first.
     """
     text = f"{LEAD}{' '.join(tool.description.split()) or tool.name}"
-    spans: dict[str, tuple[int, int]] = {}
     first = required(tool)
     properties = tool.parameters.get("properties") or {}
+    said = []
     for name in [*first, *(name for name in properties if name not in first)]:
         sub = properties[name]
-        said = sub.get("description") if isinstance(sub, dict) else None
-        text += ", " if spans else "\nTakes: "
-        spans[name] = (len(text), len(text := text + (f"{name} ({said})" if said else name)))
-    return text, spans
+        about = sub.get("description") if isinstance(sub, dict) else None
+        said.append(f"{name} ({about})" if about else name)
+    return f"{text}\nTakes: {', '.join(said)}" if said else text
 
 
 def required(tool: ToolSpec) -> tuple[str, ...]:
@@ -83,9 +75,8 @@ def read_tools(
     the last bits do not matter.
     """
     device = next(model.parameters()).device
-    texts, spans = zip(*map(key_text, tools), strict=True) if tools else ((), ())
-    encoded = tokenizer(list(texts), return_offsets_mapping=True) if tools else {"input_ids": []}
-    bodies = [ids[:MAX_TOKENS] for ids in encoded["input_ids"]]
+    encoded = tokenizer([key_text(tool) for tool in tools], return_offsets_mapping=True) if tools else {}
+    bodies = [ids[:MAX_TOKENS] for ids in encoded.get("input_ids", ())]
     order = sorted(range(len(tools)), key=lambda index: len(bodies[index]))
     readings: dict[int, ToolReading] = {}
     for start in range(0, len(order), batch):
@@ -100,16 +91,9 @@ def read_tools(
         ).hidden_states
         words = words_of(states).to("cpu", torch.bfloat16)
         for row, index in enumerate(some):
-            offsets = encoded["offset_mapping"][index][: len(bodies[index])]
-            first = next(at for at, (_, b) in enumerate(offsets) if b > len(LEAD))
-            places = {
-                name: [at - first for at, (a, b) in enumerate(offsets) if a < end and b > begin and b > a]
-                for name, (begin, end) in spans[index].items()
-            }
-            readings[index] = ToolReading(
-                words[row, first : len(bodies[index])].clone(),
-                {name: (at[0], at[-1] + 1) for name, at in places.items() if at},
-            )
+            offsets = encoded["offset_mapping"][index]
+            first = next(at for at, (_, end) in enumerate(offsets) if end > len(LEAD))
+            readings[index] = ToolReading(words[row, first : len(bodies[index])].clone())
     return [readings[index] for index in range(len(tools))]
 
 
@@ -121,13 +105,11 @@ def stacked(readings: Sequence[ToolReading]) -> tuple[Tensor, Tensor]:
 
 
 class ToolKeys(nn.Module):
-    """What the cloud makes of tools to keys: a projection for the words of tools, and one for required parameters."""
+    """What the cloud makes of tools to keys: a projection for the words of tools."""
 
-    def __init__(self, hidden: int, *, key_dim: int, need_dim: int = 0) -> None:
+    def __init__(self, hidden: int, *, key_dim: int) -> None:
         super().__init__()
         self.tool = WordByWord(hidden, size=key_dim)
-        if need_dim:
-            self.need = Projection(hidden, size=need_dim)
 
     def forward(self, words: Tensor, inside: Tensor) -> Tensor:
         """(tools, tokens, hidden) to keys (tools, vectors, key_dim): the `KEPT` vectors that weigh most of each tool, in the
@@ -162,17 +144,16 @@ class ChoiceHead(nn.Module):
     Which: softmax over the tools of ``alpha * (log p - prior) + t * likeness(q, k)``, q being what `query` makes of the request's
     words; without keys (`key_dim` 0) the second term is absent, as in every baseline. Whether: a logistic in what speaks
     for words: the name `none` against those of the likely tools, how the request sounds (`talk`), how little the likely tools' keys
-    resemble it, and the surprise at finding what they require said in it. A name tells which tool is meant, but
+    resemble it, and that it does not say what the likeliest requires (`edge.said`); once a call was made, how little of the request is left
+    over (`features.left_over`). A name tells which tool is meant, but
     some name always is the likeliest; that none is meant has to be weighed apart from that.
     """
 
-    def __init__(self, hidden: int, key_dim: int, need_dim: int = 0) -> None:
+    def __init__(self, hidden: int, key_dim: int) -> None:
         super().__init__()
         self.query = WordByWord(hidden, size=key_dim) if key_dim else None
         self.talk = nn.Linear(hidden, 1) if key_dim else None
         """Of the request's words on average, without their mean."""
-        self.found = Projection(hidden, size=need_dim) if need_dim else None
-        """A vector per token of the request, compared with those of required parameters."""
 
         def scalar(value: float) -> nn.Parameter:
             return nn.Parameter(torch.tensor(value))
@@ -180,15 +161,18 @@ class ChoiceHead(nn.Module):
         self.log_alpha, self.log_t = scalar(0.0), scalar(3.4)
         self.back = scalar(0.5)
         """What the likeness of the tool's words to the request's weighs beside that of the request's to the tool's."""
-        self.again = scalar(0.0)
-        """What a tool's score loses once this turn has called it: the request still asks for it, but it is done."""
-        self.need_t, self.need_bias = scalar(10.0), scalar(-3.0)
+        self.again, self.later = scalar(0.0), scalar(1.0)
+        """Once this turn has made a call: what a tool's score loses that it called, for the request still asks for it, but it is
+        done; and how much of alpha is left, for names then say less."""
         self.words_bias, self.words_name, self.words_talk = scalar(0.0), scalar(0.5), scalar(1.0)
         self.relevance, self.ask = scalar(1.0), scalar(0.0)
         self.unsure = scalar(1.0)
         """Of the entropy of which tool. With it and `relevance` 1 and `words_name` alpha, all is one softmax."""
-        self.stop_bias, self.stop_name = scalar(0.0), scalar(0.5)
-        """Stand for all of the former once a call was made: then "no tool" means that the calls are complete."""
+        self.stop_bias, self.stop_name, self.stop_left = scalar(0.0), scalar(0.5), scalar(0.0)
+        """Stand for all of the former once a call was made: then "no tool" means that the calls are complete, and what speaks
+        against it is what they left of the request."""
+        self.left = scalar(0.0)
+        """What that weighs in which tool comes next."""
         self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(()))
         """Divides the scores before the softmax that gives the confidence; fitted on a dev split."""
@@ -199,7 +183,6 @@ class ChoiceHead(nn.Module):
         asked: Asked | None,
         keys: Tensor,
         called: Tensor | bool = False,
-        complete: Tensor | None = None,
         made: Tensor | None = None,
     ) -> Tensor:
         """Scores (batch, tools + 1) in nats: up to a constant, log-probabilities.
@@ -209,13 +192,14 @@ class ChoiceHead(nn.Module):
             asked: of `read`; None where there are no keys.
             keys: (tools, vectors, key_dim) or (batch, tools, vectors, key_dim).
             called: (batch,) bool, whether this turn has made a call already.
-            complete: (batch, tools), how likely (log) the request says all that a tool requires; None: surely.
             made: (batch, tools) bool, which tools this turn has called already; None: none.
         """
-        told = talk = None
+        told = talk = left = None
         if asked is not None and keys.numel():
             told, talk = self.key_scores(asked, keys), asked.talk
-        return self.combine(calibrated, told, talk, called, complete, made)
+            if made is not None:
+                left = self.log_t.exp() * left_over(asked.vectors, keys, made)
+        return self.combine(calibrated, told, talk, called, made, left=left)
 
     def read(self, words: Tensor, newest: Tensor) -> Asked:
         """What is made of conversations.
@@ -239,16 +223,23 @@ class ChoiceHead(nn.Module):
         told: Tensor | None,
         talk: Tensor | None = None,
         called: Tensor | bool = False,
-        complete: Tensor | None = None,
         made: Tensor | None = None,
         absent: Tensor | None = None,
+        left: Tensor | None = None,
+        said: Tensor | None = None,
     ) -> Tensor:
-        """As `forward`, of ``t * likeness`` in `told` (batch, tools). `absent`: (batch, tools) bool, tools to leave out."""
-        which = self.log_alpha.exp() * calibrated[..., :-1]
+        """As `forward`, of ``t * likeness`` in `told` (batch, tools). `absent`: (batch, tools) bool, tools to leave out; `left`:
+        (batch, tools), ``t`` times `features.left_over`; `said`: (batch, tools), how far the request says what each requires
+        (`edge.said`), None: wholly; that of the likeliest counts."""
+        already = torch.as_tensor(called, device=calibrated.device).expand(calibrated.shape[:-1])
+        alpha = self.log_alpha.exp() * torch.where(already, self.later, 1.0)
+        which = alpha[..., None] * calibrated[..., :-1]
         if told is not None:
             which = which + told
         if made is not None:
             which = which - self.again * made.to(which)
+        if left is not None:
+            which = which + self.left * left
         if absent is not None:
             which = which.masked_fill(absent, ABSENT)
         which = which.log_softmax(-1)
@@ -261,36 +252,19 @@ class ChoiceHead(nn.Module):
         words = self.words_bias + self.words_name * name + self.unsure * expected(which)
         if told is not None and talk is not None:
             words = words + self.words_talk * talk - self.relevance * expected(told)
-        if complete is not None:
-            words = words - self.ask * expected(complete)
-        already = torch.as_tensor(called, device=which.device).expand(which.shape[:-1])
-        words = torch.where(already, self.stop_bias + self.stop_name * name, words)
+        if said is not None:
+            words = words + self.asking(said.gather(-1, which.argmax(-1, keepdim=True))[..., 0])
+        stop = self.stop_bias + self.stop_name * name
+        if left is not None:
+            open_ = left if absent is None else left.masked_fill(absent, 0.0)
+            stop = stop - self.stop_left * open_.amax(-1)
+        words = torch.where(already, stop, words)
         return torch.cat([which, words[..., None]], dim=-1)
 
     def key_scores(self, asked: Asked, keys: Tensor) -> Tensor:
         """``t * likeness``, (batch, tools)."""
         return self.log_t.exp() * likeness(asked.vectors, keys, self.back)
 
-    def evidence(self, words: Tensor, inside: Tensor, needs: Tensor) -> Tensor:
-        """Logits that the request says what a parameter needs, (batch, needs): the best of its words decides.
-
-        Args:
-            words: (batch, tokens, hidden), what the edge made of each token of the conversation (`features.words_of`).
-            inside: (batch, tokens) bool, which of them belong to it.
-            needs: (needs, need_dim), or (batch, needs, need_dim).
-        """
-        assert self.found is not None
-        found = self.found(words)
-        form = "btd,nd->bnt" if needs.dim() == 2 else "btd,bnd->bnt"
-        likeness = torch.einsum(form, found, needs).masked_fill(~inside[:, None], -1.0)
-        return self.need_t * likeness.amax(-1) + self.need_bias
-
-    @staticmethod
-    def complete(evidence: Tensor, of: Tensor, *, tools: int) -> Tensor:
-        """Log-probability that the request says all that each tool requires, (batch, tools).
-
-        Args:
-            evidence: (batch, needs). of: (needs,) index of the tool that each is of.
-        """
-        said = nn.functional.logsigmoid(evidence)
-        return torch.zeros(len(said), tools, device=said.device).index_add(1, of.to(said.device), said)
+    def asking(self, said: Tensor) -> Tensor:
+        """What speaks for words, and for asking back, where the request does not say what is required."""
+        return -self.ask * said

@@ -1,4 +1,4 @@
-"""Requests against toolsets by the thousand: what tool keys and needs are learned from.
+"""Requests against toolsets by the thousand: what tool keys are learned from.
 
 A joint step over whole compositions sees two dozen tools; here the cloud's readings of thousands of tools are computed once,
 and a request, of which only the edge's states are needed, is told apart from its own toolset's tools and many others.
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ABSENT = -1e4
-PARAMETERS = 8
-"""Parameters that a request is asked for, at most; those of the right tool, and up to STRANGE of another one."""
-STRANGE = 2
 
 
 @dataclass(frozen=True)
@@ -54,10 +51,7 @@ class Bank:
         candidates: (requests, widest) index of the toolset's tools, -1 where there are fewer.
         gold: (requests,) index into the row of `candidates`, or `widest` for answering in words.
         excluded: (requests, widest) bool: right too.
-        asked: (requests, PARAMETERS) index into `parameters`, or -1; filled: the same shape,
-            float32, whether the request says what they are.
         tools: (tools, tokens, hidden) bfloat16, their words; present: (tools, tokens) bool, which of them are there.
-        parameters: (parameters, hidden) float32.
         bodies: (tools,) what tools of one description share; kin: (tools, families) bool, the services that they are of.
     """
 
@@ -65,11 +59,8 @@ class Bank:
     candidates: Tensor
     gold: Tensor
     excluded: Tensor
-    asked: Tensor
-    filled: Tensor
     tools: Tensor
     present: Tensor
-    parameters: Tensor
     bodies: Tensor
     kin: Tensor
 
@@ -100,7 +91,7 @@ def fill(
     """A bank of all examples of `compositions`; `read` reads tools, `kin` says which services a tool is of."""
     index: dict[str, int] = {}
     specs: list[ToolSpec] = []
-    rows: list[tuple[Row, list[int], random.Random]] = []
+    rows: list[tuple[Row, list[int]]] = []
     for number, composition in enumerate(compositions):
         rng = random.Random(f"{seed}/bank/{number}")
         tree = NameTree.of(tokenizer, composition.toolset.names)
@@ -110,37 +101,17 @@ def fill(
         places = [index[tool.fingerprint] for tool in composition.toolset.tools]
         for example in composition.examples:
             row = example_row(tokenizer, example, composition.toolset, tree, rng, arguments=False)
-            rows.append((row, places, rng))
+            rows.append((row, places))
     readings = read(specs)
-    at: dict[tuple[int, str], int] = {}
-    features: list[Tensor] = []
-    for place, reading in enumerate(readings):
-        for name in reading.parameters:
-            at[place, name] = len(features)
-            features.append(reading.parameter(name))
-    widest = max(len(places) for _, places, _ in rows)
+    widest = max(len(places) for _, places in rows)
     candidates = torch.full((len(rows), widest), -1)
     excluded = torch.zeros(len(rows), widest, dtype=torch.bool)
     gold = torch.full((len(rows),), widest)
-    asked = torch.full((len(rows), PARAMETERS), -1)
-    filled = torch.zeros(len(rows), PARAMETERS)
-    for i, (row, places, rng) in enumerate(rows):
+    for i, (row, places) in enumerate(rows):
         candidates[i, : len(places)] = torch.tensor(places)
         excluded[i, list(row.excluded)] = True
         if row.gold < len(places):
             gold[i] = row.gold
-            right = places[row.gold]
-            known = [(at[right, name], said) for name, said in row.filled.items() if (right, name) in at]
-            # What another tool wants to know this request seldom says, unless it goes by the same name.
-            other = rng.choice(places)
-            strange = [
-                at[other, n] for n in readings[other].parameters if n not in readings[right].parameters
-            ]
-            known = known[: PARAMETERS - STRANGE]
-            if row.filled and other != right:
-                known += [(parameter, False) for parameter in rng.sample(strange, min(STRANGE, len(strange)))]
-            for j, (parameter, said) in enumerate(known):
-                asked[i, j], filled[i, j] = parameter, float(said)
     texts: dict[str, int] = {}
     bodies = [texts.setdefault(" ".join(s.description.casefold().split()), len(texts)) for s in specs]
     families = [tuple(kin(spec)) for spec in specs]
@@ -151,15 +122,12 @@ def fill(
         related[place, list(some)] = True
     words, present = stacked(readings)
     return Bank(
-        rows=tuple(row for row, _, _ in rows),
+        rows=tuple(row for row, _ in rows),
         candidates=candidates,
         gold=gold,
         excluded=excluded,
-        asked=asked,
-        filled=filled,
         tools=words,
         present=present,
-        parameters=torch.stack(features) if features else torch.zeros(1, words.shape[-1]),
         bodies=torch.tensor(bodies),
         kin=related,
     )
@@ -253,24 +221,6 @@ def key_scores(
     return torch.cat(parts, dim=1)
 
 
-def need_loss(
-    keys: ToolKeys, head: ChoiceHead, bank: Bank, rows: Tensor, read: Read, *, dropout: float = 0.0
-) -> Tensor:
-    """Mean cross-entropy of whether each request says what the parameters of its tool are."""
-    some = (bank.asked[rows] >= 0).any(1).nonzero().flatten()
-    if not len(some) or head.found is None:
-        return read.words.sum() * 0
-    asked = bank.asked[rows[some]]
-    present, device = asked >= 0, read.words.device
-    features = nn.functional.dropout(bank.parameters[asked.clamp_min(0)].to(device), dropout)
-    logits = head.evidence(read.words[some], read.inside[some], keys.need(features))
-    wrong = nn.functional.binary_cross_entropy_with_logits(
-        logits, bank.filled[rows[some]].to(device), reduction="none"
-    )
-    loss: Tensor = wrong[present.to(device)].mean()
-    return loss
-
-
 def some_of(bank: Bank, rows: Sequence[int]) -> Bank:
     """The bank of the requests `rows` alone, against the same tools."""
     at = torch.tensor(rows)
@@ -280,6 +230,4 @@ def some_of(bank: Bank, rows: Sequence[int]) -> Bank:
         candidates=bank.candidates[at],
         gold=bank.gold[at],
         excluded=bank.excluded[at],
-        asked=bank.asked[at],
-        filled=bank.filled[at],
     )

@@ -1,4 +1,4 @@
-"""The last stage: the few scalars that add names, keys and needs up, and the temperature of the confidence.
+"""The last stage: the few scalars that add up what speaks for each choice, and the temperature of the confidence.
 
 Which tool and whether one is called are fitted apart, each by a convex fit of a handful of numbers, on compositions scored in full.
 These must be of families that nothing was trained on: on those that were, keys are nearly always right, and the scalars would
@@ -15,18 +15,27 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from agent_specializer.edge.choose import Branches
+from agent_specializer.edge.passes import Feed, Lanes
+from agent_specializer.edge.pooled import pooled
+from agent_specializer.edge.said import beginnings, copied, openings
 from agent_specializer.loragen.toolkeys import ChoiceHead
+from agent_specializer.specs import Toolset
 from agent_specializer.training.data import Composition
+from agent_specializer.training.rows import Batch
 
 if TYPE_CHECKING:
     from agent_specializer.training.trainer import Trainer
 
-CALL_WEIGHT = 4.0
+CALL_WEIGHT = 2.0
 """What the requests that need a call weigh together, beside those that need none."""
-TAKEN_WEIGHT = 0.25
+TAKEN_WEIGHT = 0.05
 """What a request that is shown once more without its tool weighs beside one that needs no tool of its own accord."""
-VAGUE_WEIGHT = 0.1
-"""What a made-up request that leaves something out weighs: with more, requests of real tools that require much go unanswered."""
+STOP_WEIGHT = 1.5
+"""What the turns whose calls are complete weigh together, beside those that lack one: a call too many does more harm than one
+that is missing."""
+CANDIDATES = 2
+"""Likeliest tools of which is worked out whether a request says what they require; beside the right one."""
 PULL = 1e-3
 """Keeps scalars sane of which the rows say nothing."""
 
@@ -38,14 +47,15 @@ class Part:
     Attributes:
         names: calibrated names, (rows, choices).
         likenesses: of keys to the request; talk: (rows,), how it sounds; both None without keys.
-        complete: None without needs; made, absent: bool, called already and left out; these and `likenesses` (rows, tools).
+        made, absent: bool, called already and left out; these and `likenesses` (rows, tools).
         gold: (rows,) the right choice; called: (rows,) bool; weight: (rows,).
     """
 
     names: Tensor
     likenesses: Tensor | None
+    left: Tensor | None
     talk: Tensor | None
-    complete: Tensor | None
+    said: Tensor
     made: Tensor
     absent: Tensor
     gold: Tensor
@@ -58,28 +68,63 @@ class Part:
         return self.gold == self.names.shape[1] - 1
 
     def scores(self, head: ChoiceHead) -> Tensor:
-        told = None if self.likenesses is None else head.log_t.exp() * self.likenesses
-        return head.combine(self.names, told, self.talk, self.called, self.complete, self.made, self.absent)
+        t = head.log_t.exp()
+        told, left = (None if x is None else t * x for x in (self.likenesses, self.left))
+        return head.combine(self.names, told, self.talk, self.called, self.made, self.absent, left, self.said)
 
 
 @torch.no_grad()
-def scored(trainer: Trainer, composition: Composition, number: int, *, weight: float = 1.0) -> Part:
-    """Up to 8 examples of `composition`, drawn by `number`, which weigh `weight` each."""
+def _said(trainer: Trainer, toolset: Toolset, batch: Batch, scores: Tensor, gates: Tensor) -> Tensor:
+    """`Part.said` of `batch`, in which `scores` (rows, choices) says which tools are likely under `gates`."""
+    tokenizer, edge, pool = trainer.tokenizer, trainer.edge, trainer.generator.pool
+    tools = scores.shape[1] - 1
+    said = torch.zeros(len(scores), tools)
+    runs = [openings(tokenizer, tool) for tool in toolset.tools]
+    feeds: dict[int, Feed] = {}
+    of: dict[int, list[int]] = {}
+    for row in (~batch.called[:-1]).nonzero().flatten().tolist():
+        likely = scores[row, :-1].topk(min(CANDIDATES, tools)).indices.tolist()
+        wanted = [at for at in {*likely, int(batch.gold[row])} - {tools} if runs[at]]
+        if wanted:
+            lane = len(feeds)
+            own = batch.ids[row, : int(batch.last[row]) + 1].tolist()
+            tree = Branches.of_tokens([run for at in wanted for run in runs[at]])
+            feeds[lane], of[lane] = Feed(own, tree=tree), [row, *wanted]
+    # With the tools in the prompt a value may also be a word of theirs: nothing is told by copying it.
+    if not feeds or len(batch.context):
+        return said.to(scores.device)
+    with pooled(edge, pool, gates[None]):
+        seen = Lanes(edge, len(feeds)).run(feeds)
+    for lane, feed in feeds.items():
+        row, *wanted = of[lane]
+        assert feed.tree is not None
+        begins = beginnings(tokenizer, feed.tokens)
+        found = copied(edge, seen[lane].states[1 + feed.tree.ends], begins)
+        for at, some in zip(wanted, found.split([len(runs[at]) for at in wanted]), strict=True):
+            said[row, at] = some.min()
+    return said.to(scores.device)
+
+
+@torch.no_grad()
+def scored(trainer: Trainer, composition: Composition, number: int) -> Part:
+    """Up to 8 examples of `composition`, drawn by `number`."""
     trainer.generator.eval()
     head = trainer.generator.head
     batch = trainer.batch(composition, random.Random(f"{trainer.options.seed}/calibrate/{number}"), limit=8)
-    scores = trainer.scores(composition.toolset, batch, trainer.gates([composition.toolset])[0])
+    gates = trainer.gates([composition.toolset])[0]
+    scores = trainer.scores(composition.toolset, batch, gates)
     gold = batch.gold[:-1]
     return Part(
         names=scores.names,
         likenesses=None if scores.keys is None else scores.keys / head.log_t.exp(),
+        left=None if scores.left is None else scores.left / head.log_t.exp(),
         talk=scores.talk,
-        complete=scores.complete,
+        said=_said(trainer, composition.toolset, batch, scores.total, gates),
         made=batch.made[:-1, :-1],
         absent=batch.excluded[:-1, :-1],
         gold=gold,
         called=batch.called[:-1],
-        weight=torch.full((len(gold),), weight, device=gold.device),
+        weight=torch.ones(len(gold), device=gold.device),
     )
 
 
@@ -89,12 +134,17 @@ def calibrate(head: ChoiceHead, parts: Sequence[Part]) -> dict[str, float]:
     Which tool: on the requests that need one. Whether: on these and those that need none, weighed as `CALL_WEIGHT` says;
     requests that need a tool count among the latter, too, a little, without it.
     """
-    which = [head.log_alpha, head.again, *([head.log_t] if head.query is not None else [])]
+    which = [
+        head.log_alpha,
+        head.again,
+        head.later,
+        *([head.log_t, head.left] if head.query is not None else []),
+    ]
     _minimise(which, lambda: _mean([(p, _which_loss(head, p), p.weight * ~p.none) for p in parts]))
     both = balanced(parts)
-    whether = [head.words_bias, head.words_name, head.unsure, head.stop_bias, head.stop_name]
+    whether = [head.words_bias, head.words_name, head.unsure, head.ask, head.stop_bias, head.stop_name]
     if head.query is not None:
-        whether += [head.words_talk, head.relevance, *([head.ask] if head.found is not None else [])]
+        whether += [head.words_talk, head.relevance, head.stop_left]
     _minimise(whether, lambda: _mean([(p, _whether_loss(head, p), p.weight) for p in both]))
     with torch.no_grad():
         head.ask.clamp_(min=0.0)
@@ -103,7 +153,7 @@ def calibrate(head: ChoiceHead, parts: Sequence[Part]) -> dict[str, float]:
 
 
 def balanced(parts: Sequence[Part]) -> list[Part]:
-    """`parts`, and again those that can be shown without their tool; weighed as `CALL_WEIGHT` says."""
+    """`parts`, and again those that can be shown without their tool; weighed as `CALL_WEIGHT` and `STOP_WEIGHT` say."""
     every = []
     for part in parts:
         tools = part.names.shape[1] - 1
@@ -117,22 +167,33 @@ def balanced(parts: Sequence[Part]) -> list[Part]:
         )
         every += [part, without]
 
-    def total(none: bool) -> float:
-        return sum(float(p.weight[(p.none == none) & ~p.called].sum()) for p in every)
+    def total(*, none: bool, called: bool) -> float:
+        return sum(float(p.weight[(p.none == none) & (p.called == called)].sum()) for p in every)
 
-    factor = total(False) / max(CALL_WEIGHT * total(True), 1.0)
-    return [replace(p, weight=torch.where(p.none & ~p.called, p.weight * factor, p.weight)) for p in every]
+    words = total(none=False, called=False) / max(CALL_WEIGHT * total(none=True, called=False), 1.0)
+    more = total(none=True, called=True) / max(STOP_WEIGHT * total(none=False, called=True), 1.0)
+    return [
+        replace(
+            p,
+            weight=p.weight
+            * torch.where(p.none & ~p.called, words, 1.0)
+            * torch.where(~p.none & p.called, more, 1.0),
+        )
+        for p in every
+    ]
 
 
 @torch.no_grad()
 def rates(head: ChoiceHead, parts: Sequence[Part]) -> dict[str, float]:
-    """How often first choices are right, where a call is needed and where none is."""
-    hits: dict[str, list[Tensor]] = {"call": [], "no_call": []}
+    """How often first choices are right, where a call is needed and where none is, and those after a call, where one more is
+    needed and where none is."""
+    hits: dict[str, list[Tensor]] = {"call": [], "no_call": [], "more": [], "stop": []}
     for part in parts:
         right = part.scores(head).argmax(-1) == part.gold
-        first = ~part.called & (part.weight > 0)
-        hits["call"].append(right[first & ~part.none])
-        hits["no_call"].append(right[first & part.none])
+        for (yes, no), which in ((("call", "no_call"), ~part.called), (("more", "stop"), part.called)):
+            counts = which & (part.weight > 0)
+            hits[yes].append(right[counts & ~part.none])
+            hits[no].append(right[counts & part.none])
     found = {key: torch.cat(value).float() for key, value in hits.items() if value}
     return {f"{key}_right": round(float(value.mean()), 4) for key, value in found.items() if len(value)}
 

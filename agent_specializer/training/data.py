@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -26,9 +25,9 @@ from agent_specializer.examples import (
     read_examples,
     read_toolsets,
 )
-from agent_specializer.loragen.toolkeys import required
-from agent_specializer.messages import Call, Message
+from agent_specializer.messages import Message
 from agent_specializer.specs import Toolset, ToolSpec
+from agent_specializer.training.made_up import from_descriptions
 from tool_specs import catalogues, load
 
 DEV_SHARE = 12
@@ -106,7 +105,7 @@ def read_sources(data: Path, *, exclude: Sequence[str] = ()) -> tuple[list[Sourc
         if name in exclude or (examples is None and any(data.glob(f"{name}.test.jsonl*"))):
             continue
         toolsets = read_toolsets(path)
-        rows = read_examples(examples) if examples else _made_up(toolsets)
+        rows = read_examples(examples) if examples else from_descriptions(toolsets)
         rows += [answer for example in rows for answer in answers_to_results(example)]
         rows = [
             e
@@ -223,16 +222,6 @@ class Kinships:
         return self._of.get(tool.fingerprint, ())
 
 
-def vague(composition: Composition) -> Composition:
-    """The same toolset, asked for each of its tools in words that say nothing of what the tool requires: something is to be
-    asked back. Tools that require nothing are called."""
-    asked = []
-    for example in _made_up({"": composition.toolset}):
-        needs = required(composition.toolset.tool(example.calls[0].name))
-        asked.append(replace(example, calls=() if needs else example.calls))
-    return Composition(composition.toolset, tuple(asked), composition.opaque)
-
-
 def _renamed(example: Example, renaming: Renaming) -> Example:
     return Example(
         toolset_id=example.toolset_id,
@@ -260,38 +249,3 @@ def answers_to_results(example: Example) -> list[Example]:
                 replace(example, messages=example.messages[:at], calls=(), accepted=(), answer=after.content)
             )
     return found
-
-
-MADE_UP = "made_up"
-TEMPLATES = (
-    "{}",
-    "I need to {}",
-    "Can you {}?",
-    "please {}",
-    "I'd like to {}",
-    "Help me {}",
-    "{}, please.",
-    "I want you to {} for me",
-)
-
-
-def _made_up(toolsets: dict[str, Toolset]) -> list[Example]:
-    """A request per tool from the first sentence of its description: teaches which words go with which description."""
-    examples = []
-    for toolset_id, toolset in toolsets.items():
-        for tool in toolset.tools:
-            sentence = re.split(r"(?<=[.!?])\s|\n", tool.description.strip())[0].rstrip(".")
-            if not 3 <= len(sentence.split()) <= 30:
-                continue
-            rng = random.Random(tool.fingerprint)
-            wish = sentence[0].lower() + sentence[1:]
-            request = rng.choice(TEMPLATES).format(wish)
-            examples.append(
-                Example(
-                    toolset_id=toolset_id,
-                    messages=(Message(role="user", content=request),),
-                    calls=(Call(name=tool.name),),
-                    category=MADE_UP,
-                )
-            )
-    return examples

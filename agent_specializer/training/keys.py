@@ -1,4 +1,4 @@
-"""The second stage: tool keys and needs fitted on a bank of requests that are read once.
+"""The second stage: tool keys fitted on a bank of requests that are read once.
 
 With experts and router trained, what the edge makes of a request's words and the cloud of a tool's are fixed vectors. They are
 computed once; the linear maps that compare them (`ToolKeys`, those of `ChoiceHead`) see every request against its own toolset and
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from agent_specializer.loragen.features import start_alike
 from agent_specializer.loragen.toolkeys import ChoiceHead, ToolKeys
-from agent_specializer.training.bank import Bank, Read, chosen, key_scores, need_loss
+from agent_specializer.training.bank import Bank, Read, chosen, key_scores
 
 FOREIGN = 48
 """Tools of other toolsets that each request is told apart from, besides its own toolset's."""
@@ -23,7 +23,6 @@ SOFT = 0.2
 """How surely a request for a tool is taken to sound like one to answer in words."""
 RIDGE = 1e-2
 """Keeps how a request sounds from being learned by heart."""
-NEED_WEIGHT = 1.0
 BATCH = 128
 FAST = 10.0
 """How much faster the maps that start from nothing, and the scalars, learn than those that start from what is alike."""
@@ -43,8 +42,7 @@ def fit(
     alike: bool,
     start: bool,
 ) -> None:
-    """Fit keys and queries on `bank`, listwise, then how requests sound, then needs; with dropout on both sides against
-    learning by heart.
+    """Fit keys and queries on `bank`, listwise, then how requests sound; with dropout on both sides against learning by heart.
 
     Args:
         start: begin with projections made from the features; otherwise with those that are there.
@@ -58,18 +56,11 @@ def fit(
     def choosing(rows: Tensor) -> Tensor:
         return choice_loss(keys, head, bank, rows, chosen(read, rows), generator, dropout=0.1)
 
-    def needing(rows: Tensor) -> Tensor:
-        return need_loss(keys, head, bank, rows, chosen(read, rows), dropout=0.1)
-
     torch.manual_seed(seed)
     slow = [*keys.tool.unit.parameters(), *head.query.unit.parameters()]
     fast = [*keys.tool.weight.parameters(), *head.query.weight.parameters(), head.log_t, head.back]
     _descend(choosing, slow, fast, torch.arange(len(bank)), epochs=epochs, lr=lr, generator=generator)
     _fit_talk(head, bank, read)
-    if head.found is not None:
-        fast = [*keys.need.parameters(), *head.found.parameters(), head.need_t, head.need_bias]
-        known = (bank.asked >= 0).any(1).nonzero().flatten()
-        _descend(needing, [], fast, known, epochs=epochs, lr=lr, generator=generator)
 
 
 def _descend(
@@ -179,38 +170,20 @@ def _start(keys: ToolKeys, head: ChoiceHead, bank: Bank, read: Read, *, alike: b
     assert head.query is not None
     few = torch.arange(0, len(bank), max(1, len(bank) // 2000))
     of_tools = bank.tools[::3][bank.present[::3]].float()
-    requests, conversations = (
-        read.words[few][read.newest[few]].float(),
-        read.words[few][read.inside[few]].float(),
-    )
+    requests = read.words[few][read.newest[few]].float()
     if alike:
         start_alike(keys.tool.unit, head.query.unit, of_tools, requests)
     else:
         keys.tool.unit.mean.copy_(of_tools.mean(0))
         head.query.unit.mean.copy_(requests.mean(0))
-    if head.found is not None:
-        keys.need.mean.copy_(bank.parameters.mean(0))
-        head.found.mean.copy_(conversations.mean(0))
 
 
 @torch.no_grad()
 def key_accuracy(keys: ToolKeys, head: ChoiceHead, bank: Bank, read: Read) -> dict[str, float]:
-    """Of the requests that need a tool, the share whose best key is the right one; and how well is told what requests say: the
-    share of right answers, what is there and what is not counting alike."""
+    """Of the requests that need a tool, the share whose best key is the right one."""
     words, hits = bank.candidates.shape[1], []
-    said: list[list[Tensor]] = [[], []]
     for rows in torch.arange(len(bank)).split(128):
         some, gold = chosen(read, rows), bank.gold[rows]
         best = key_scores(keys, head, bank, rows, some).argmax(-1)
         hits.append((best == gold)[gold < words])
-        if head.found is not None:
-            asked = bank.asked[rows]
-            logits = head.evidence(some.words, some.inside, keys.need(bank.parameters[asked.clamp_min(0)]))
-            for label in (0, 1):
-                mine = (asked >= 0) & (bank.filled[rows] == label)
-                said[label].append((logits[mine] > 0) == bool(label))
-    found = {"tool": float(torch.cat(hits).float().mean())}
-    if head.found is not None:
-        shares = [float(each.float().mean()) for each in map(torch.cat, said) if len(each)]
-        found["needs"] = sum(shares) / max(1, len(shares))
-    return found
+    return {"tool": float(torch.cat(hits).float().mean())}

@@ -16,7 +16,7 @@ from transformers import DynamicCache
 
 from agent_specializer.edge.attention import segment_masks
 from agent_specializer.edge.choose import normaliser
-from agent_specializer.loragen.features import words_of
+from agent_specializer.loragen.features import left_over, words_of
 from agent_specializer.loragen.models import cached, decoder, logits
 from agent_specializer.loragen.toolkeys import ABSENT, ChoiceHead
 from agent_specializer.training.rows import IGNORE, Batch
@@ -28,15 +28,14 @@ KEY_WEIGHT, NAME_WEIGHT, BALANCE_WEIGHT = 0.5, 0.5, 0.01
 class Scores:
     """What one composition's rows came to; the row of the empty request, the last, is taken off.
 
-    total, names: (rows, choices) float32; keys, complete: (rows, tools), None without keys, needs; talk: (rows,), None
-    without keys; reply_nll: mean over supervised tokens.
+    total, names: (rows, choices) float32; keys, left: (rows, tools), talk: (rows,), None without keys; reply_nll: mean over supervised tokens.
     """
 
     total: Tensor
     keys: Tensor | None
+    left: Tensor | None
     talk: Tensor | None
     names: Tensor
-    complete: Tensor | None
     reply_nll: Tensor
 
 
@@ -45,12 +44,11 @@ def score(
     head: ChoiceHead,
     batch: Batch,
     keys: Tensor,
-    needs: tuple[Tensor, Tensor] | None = None,
 ) -> Scores:
     """Runs `batch` (the empty request being its last row) and scores every choice of every row.
 
     The adapter must be in force (`edge.pooled`), the same for all rows. `keys` (tools, vectors, key_dim), or
-    empty. `needs`: their vectors, and the tool that each is of.
+    empty.
     """
     device = batch.ids.device
     read = _read(model, batch, deep=bool(keys.numel()))
@@ -68,26 +66,24 @@ def score(
     per_row = names_out.view(len(rows), fed + 1, -1)
     logp = torch.stack([batch.tree.log_probabilities(one, subset) for one in per_row])
     calibrated = logp[:-1] - logp[-1:]
-    asked, complete = None, None
+    asked = None
     if keys.numel() and head.query is not None:
         words = words_of(read.hidden_states)[:-1]
         place, (start, end) = torch.arange(batch.ids.shape[1], device=device), batch.turns[:-1].T[..., None]
         asked = head.read(words, (place >= start) & (place < end))
-    if needs is not None:
-        inside = (place >= 1) & (place < end)
-        vectors, of = needs
-        complete = head.complete(head.evidence(words, inside, vectors), of, tools=batch.tree.choices - 1)
     nll = (
         nn.functional.cross_entropy(reply_out, torch.searchsorted(subset, targets))
         if len(targets)
         else out.sum() * 0
     )
     return Scores(
-        total=head(calibrated, asked, keys, batch.called[:-1], complete, batch.made[:-1, :-1]),
+        total=head(calibrated, asked, keys, batch.called[:-1], batch.made[:-1, :-1]),
         keys=None if asked is None else head.key_scores(asked, keys),
+        left=None
+        if asked is None
+        else head.log_t.exp() * left_over(asked.vectors, keys, batch.made[:-1, :-1]),
         talk=None if asked is None else asked.talk,
         names=calibrated,
-        complete=complete,
         reply_nll=nll,
     )
 

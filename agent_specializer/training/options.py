@@ -39,7 +39,6 @@ class TrainOptions:
     rank: int = 8
     cloud_lora_rank: int = 8
     key_dim: int = 128
-    need_dim: int = 64
     dropout: float = 0.0
     key_tokens: int = 2048
     key_foreign: int = 64
@@ -62,7 +61,6 @@ def generator_config(options: TrainOptions, cloud: nn.Module, edge: nn.Module) -
             rank=options.rank,
             cloud_lora_rank=options.cloud_lora_rank,
             key_dim=options.key_dim,
-            need_dim=options.need_dim,
             dropout=options.dropout,
         )
     if options.kind in ("shared_lora", "prompted_lora"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,9 +14,8 @@ from agent_specializer.edge.attention import PAD
 from agent_specializer.edge.choose import NameTree
 from agent_specializer.edge.transcript import ANSWER, EMPTY, arguments_text, newest_turn, render, render_call
 from agent_specializer.examples import Example
-from agent_specializer.messages import Call, Message
-from agent_specializer.specs import Toolset, ToolSpec
-from agent_specializer.training.data import MADE_UP
+from agent_specializer.messages import Message
+from agent_specializer.specs import Toolset
 
 MAX_PREFIX = 128
 MAX_WITH_RESULTS = 256
@@ -49,8 +48,6 @@ class Row:
     """The choices that they were."""
     turn: tuple[int, int] = (0, 1)
     """First token of the prefix that belongs to the newest turn, and the one behind the last: that of the first ``Call:``."""
-    filled: dict[str, bool] = field(default_factory=dict)
-    """Whether the request says what each parameter of the right tool is, where that can be told."""
     context: int = 0
 
 
@@ -94,15 +91,12 @@ def example_row(
         prefix = prefix[:front] + prefix[front + cut :]
         turn = (max(front, turn[0] - cut), max(front + 1, turn[1] - cut))
     remaining = calls[step:]
-    filled: dict[str, bool] = {}
     lead: list[int] = []
     reply: list[int] = []
     if remaining:
         gold = names.index(remaining[0].name)
         excluded = {names.index(call.name) for call in remaining[1:]} - {gold}
         schema = toolset.tools[gold].parameters
-        if step == 0:
-            filled = _filled(toolset.tools[gold], remaining[0], example)
         if arguments:
             reply = tokenizer(
                 arguments_text(remaining[0].arguments, schema), add_special_tokens=False
@@ -125,7 +119,6 @@ def example_row(
         called=bool(before or step),
         made=tuple(names.index(n) for n in {*before, *(call.name for call in calls[:step])} if n in names),
         turn=turn,
-        filled=filled,
         context=shared,
     )
 
@@ -147,17 +140,6 @@ def tokens_behind(tokenizer: PreTrainedTokenizerBase, context: str, text: str) -
     alone = tokenizer(context).input_ids
     pairs = enumerate(zip(alone, ids, strict=False))
     return ids, next((place for place, (a, b) in pairs if a != b), min(len(alone), len(ids) - 1))
-
-
-def _filled(tool: ToolSpec, call: Call, example: Example) -> dict[str, bool]:
-    """Parameters of `tool` that only the user can give, and whether `example` does. A made-up request gives nothing."""
-    made_up = example.category == MADE_UP
-    wanted = {
-        name
-        for name, sub in (tool.parameters.get("properties") or {}).items()
-        if isinstance(sub, dict) and not {"default", "const"} & sub.keys()
-    }
-    return {name: not made_up and name in call.arguments for name in sorted(wanted)}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What stands beside and behind the joint steps of a run: its bank of requests, and the fits of keys, needs and scalars."""
+"""What stands beside and behind the joint steps of a run: its bank of requests, and the fits of keys and scalars."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from torch import Tensor
 from agent_specializer.edge.pooled import pooled
 from agent_specializer.loragen.toolkeys import ToolReading
 from agent_specializer.specs import ToolSpec
-from agent_specializer.training.bank import Bank, fill, need_loss, read_bank, read_rows, some_of
-from agent_specializer.training.calibrate import VAGUE_WEIGHT, Part, calibrate, fit_confidence, scored
+from agent_specializer.training.bank import Bank, fill, read_bank, read_rows, some_of
+from agent_specializer.training.calibrate import Part, calibrate, fit_confidence, scored
 from agent_specializer.training.data import (
     Composition,
     Compositions,
     Kinships,
     Source,
     shipped_catalogues,
-    vague,
 )
-from agent_specializer.training.keys import NEED_WEIGHT, choice_loss, fit, key_accuracy, talk_loss
+from agent_specializer.training.keys import choice_loss, fit, key_accuracy, talk_loss
+from agent_specializer.training.made_up import joined, vague
 from agent_specializer.training.state import save_state
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ REFRESH = 25
 
 
 def prepare(run: Trainer) -> None:
-    """Fill the bank; before the first step fit keys and needs on what the untrained edge makes of some of it."""
+    """Fill the bank; before the first step fit keys on what the untrained edge makes of some of it."""
     options, read = run.options, partial(_readings, run)
     supply = Compositions(
         run.train_sources, seed=options.seed, examples=options.key_examples, opaque_share=0.0
@@ -70,7 +70,7 @@ def prepare(run: Trainer) -> None:
 
 
 def _fit(run: Trainer, *, start: bool, epochs: int) -> dict[str, float]:
-    """Fit keys and needs on what the edge makes of part of the bank under the mean gates."""
+    """Fit keys on what the edge makes of part of the bank under the mean gates."""
     assert run.bank is not None
     assert run.dev_bank is not None
     options, config = run.options, run.generator.config
@@ -102,8 +102,7 @@ def _fit(run: Trainer, *, start: bool, epochs: int) -> dict[str, float]:
 
 
 def wide_loss(run: Trainer, bank: Bank) -> tuple[Tensor, int]:
-    """Loss of this step's requests of the bank, under the mean gates: keys against many tools, how requests sound, and
-    needs."""
+    """Loss of this step's requests of the bank, under the mean gates: keys against many tools, and how requests sound."""
     options, world = run.options, run.accelerator.num_processes
     count = len(bank.batches(options.key_tokens, random.Random(f"{options.seed}/wide/0")))
     epoch, place = divmod(run.step * world + run.accelerator.process_index, count)
@@ -121,8 +120,7 @@ def wide_loss(run: Trainer, bank: Bank) -> tuple[Tensor, int]:
     keys, head = run.generator.keys, run.generator.head
     choice = choice_loss(keys, head, bank, at, read, generator, foreign=options.key_foreign, dropout=0.05)
     talk = talk_loss(head, bank, at, read)
-    need = need_loss(keys, head, bank, at, read)
-    return choice + talk + NEED_WEIGHT * need, sum(len(row.prefix) for row in rows)
+    return choice + talk, sum(len(row.prefix) for row in rows)
 
 
 @torch.no_grad()
@@ -141,10 +139,10 @@ def _readings(run: Trainer, tools: list[ToolSpec]) -> list[ToolReading]:
     path, generator = run.out / READINGS, run.generator
     if path.exists():
         kept = torch.load(path, weights_only=True)
-        generator.remember({key: ToolReading(*value) for key, value in kept.items()})
+        generator.remember({key: ToolReading(words) for key, words in kept.items()})
     readings = generator.readings(tools, batch=16)
     if run.accelerator.is_main_process:
-        kept = {key: (reading.words, reading.parameters) for key, reading in generator.remembered.items()}
+        kept = {key: reading.words for key, reading in generator.remembered.items()}
         torch.save(kept, path.with_suffix(".tmp"))
         os.replace(path.with_suffix(".tmp"), path)
     return readings
@@ -157,10 +155,30 @@ def _several(run: Trainer) -> list[Composition]:
         for source in run.dev_sources
         if (some := [example for example in source.examples if len(example.calls) > 1])
     ]
-    if not asking:
+    return _drawn(run, asking, 3 * FIRST)
+
+
+def _in_words(run: Trainer) -> list[Composition]:
+    """Held-out requests to answer in words: among the others they are too few."""
+    told = [
+        Source(source.name, source.toolsets, some)
+        for source in run.dev_sources
+        if (some := [example for example in source.examples if not example.calls])
+    ]
+    return _drawn(run, told, 4 * FIRST)
+
+
+def _drawn(run: Trainer, sources: list[Source], first: int) -> list[Composition]:
+    if not sources:
         return []
-    supply = Compositions(asking, seed=run.options.seed, examples=8, opaque_share=0.25)
-    return [supply[3 * FIRST + i] for i in range(run.options.calibration_compositions // 2)]
+    supply = Compositions(sources, seed=run.options.seed, examples=8, opaque_share=0.25)
+    return [supply[first + i] for i in range(run.options.calibration_compositions // 2)]
+
+
+def _joined(composition: Composition, number: int) -> Composition:
+    """`composition` with requests that join two of its own."""
+    rng = random.Random(f"joined/{number}")
+    return replace(composition, examples=joined(composition.examples, rng, count=len(composition.examples)))
 
 
 def _after_a_call(part: Part) -> Part:
@@ -169,7 +187,7 @@ def _after_a_call(part: Part) -> Part:
 
 
 def finish(run: Trainer) -> None:
-    """The second stage: keys and needs fitted anew, then the scalars and the confidence (`training.keys`, `calibrate`)."""
+    """The second stage: keys fitted anew, then the scalars and the confidence (`training.keys`, `calibrate`)."""
     options, seed = run.options, run.options.seed
     row: dict[str, Any] = {"step": run.step, "stage": "keys"}
     if run.has_keys and run.step:
@@ -179,13 +197,14 @@ def finish(run: Trainer) -> None:
     shown += shipped_catalogues()
     head = run.generator.head
     asked = [scored(run, each, number) for number, each in enumerate(shown)]
-    # What is left out can only be told by needs; without them such requests would merely teach to distrust what is alike.
-    unsaid = [vague(each) for each in shown[::2]] if head.found is not None else []
-    several = [_after_a_call(scored(run, each, number)) for number, each in enumerate(_several(run))]
-    asked_back = [
-        scored(run, each, number, weight=VAGUE_WEIGHT) for number, each in enumerate(unsaid) if each.examples
+    told = [scored(run, each, number) for number, each in enumerate(_in_words(run))]
+    unsaid = [replace(each, examples=vague(each.toolset)) for each in shown[::2]]
+    asking = [*_several(run), *(_joined(each, number) for number, each in enumerate(shown))]
+    several = [
+        _after_a_call(scored(run, each, number)) for number, each in enumerate(asking) if each.examples
     ]
-    row |= calibrate(head, [*asked, *several, *asked_back])
+    asked_back = [scored(run, each, number) for number, each in enumerate(unsaid) if each.examples]
+    row |= calibrate(head, [*asked, *told, *several, *asked_back])
     # The confidence is that of requests as they come, not of a balance of calls and words.
     row["temperature"] = fit_confidence(head, asked)
     row |= run.dev_score()

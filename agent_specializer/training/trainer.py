@@ -206,15 +206,11 @@ class Trainer:
     def scores(self, toolset: Toolset, batch: Batch, gates: Tensor) -> Scores:
         """Scores of a batch under `gates` (layers, experts)."""
         generator = self.generator
-        keys, needs = torch.empty(0, 0, 0), None
+        keys = torch.empty(0, 0, 0)
         if generator.config.routed and generator.config.key_dim:
             keys = generator.keys_of(toolset.tools)
-            found = generator.needs(toolset)
-            if found.of:
-                of = torch.tensor([toolset.names.index(tool) for tool, _ in found.of])
-                needs = (found.vectors.to(self.accelerator.device), of)
         with pooled(self.edge, generator.pool, gates[None]):  # the same for every row
-            return score(self.edge, generator.head, batch, keys, needs)
+            return score(self.edge, generator.head, batch, keys)
 
     # Dev score ----------------------------------------------------------------------------------------------------
 
@@ -232,17 +228,18 @@ class Trainer:
                 sums["names_only"] += accuracy(scores.names, batch)
                 sums["reply_nll"] += float(scores.reply_nll)
                 if scores.keys is not None:
-                    for key, names_told, told in (
-                        ("keys_only", torch.zeros_like(scores.names), scores.keys),
-                        ("wrong_keys", scores.names, scores.keys.roll(1, dims=1)),
+                    assert scores.left is not None
+                    for key, names_told, by in (
+                        ("keys_only", torch.zeros_like(scores.names), 0),
+                        ("wrong_keys", scores.names, 1),
                     ):
                         total = self.generator.head.combine(
                             names_told,
-                            told,
+                            scores.keys.roll(by, dims=1),
                             scores.talk,
                             batch.called[:-1],
-                            scores.complete,
                             batch.made[:-1, :-1],
+                            left=scores.left.roll(by, dims=1),
                         )
                         sums[key] += accuracy(total, batch)
             out |= {f"dev_{names}_{key}": round(value / len(compositions), 4) for key, value in sums.items()}

@@ -17,7 +17,7 @@ from agent_specializer.edge.events import CallDelta, ChoiceMade, Done, TextDelta
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.transcript import arguments_text, render
 from agent_specializer.errors import AdapterError, DecodeError
-from agent_specializer.loragen import Adapter, ChoiceHead, Needs
+from agent_specializer.loragen import Adapter, ChoiceHead
 from agent_specializer.loragen.features import words_of
 from agent_specializer.messages import Call, Message, Reply
 from agent_specializer.specs import Toolset
@@ -193,10 +193,10 @@ def words(*shape: int, seed: int = 0) -> torch.Tensor:
     return unit * weights / weights.sum(-2, keepdim=True)
 
 
-def keyed_engine(engine: EdgeEngine, need_dim: int = 0) -> EdgeEngine:
+def keyed_engine(engine: EdgeEngine) -> EdgeEngine:
     """`engine` with a head in which keys have a say, and words differ in what they weigh."""
     torch.manual_seed(0)
-    head = ChoiceHead(16, 8, need_dim).eval().requires_grad_(False)
+    head = ChoiceHead(16, 8).eval().requires_grad_(False)
     head.query.weight.weight.normal_()
     with engine.exclusive() as model:
         return EdgeEngine(model, engine.tokenizer, pool=engine.pool, head=head)
@@ -295,22 +295,16 @@ def test_vectors_that_are_zero_change_no_score(
 def test_an_adapter_of_other_tools_is_refused_and_another_order_is_not(
     engine: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
 ) -> None:
-    keys, unit = words(3, 3, 8), torch.nn.functional.normalize
+    keys = words(3, 3, 8)
     keys[0, 2] = keys[2, 1:] = 0
-    engine = keyed_engine(engine, need_dim=4)
-    engine.head.ask.fill_(5.0)
-    vectors = unit(torch.randn(3, 4, generator=torch.Generator().manual_seed(2)), dim=-1)
-    needs = Needs(vectors, (("get_weather", "city"), ("set_light", "room"), ("set_light", "level")))
-    plain = make_adapter(engine.pool, toolset, keys=keys, needs=needs)
+    engine = keyed_engine(engine)
+    plain = make_adapter(engine.pool, toolset, keys=keys)
     order = [2, 0, 1]
     turned = replace(
         plain,
         names=tuple(toolset.names[i] for i in order),
         keys=keys[order],
-        needs=Needs(vectors[[2, 0, 1]], tuple(needs.of[i] for i in (2, 0, 1))),
     )
-    bare = engine.reply(say("hi"), toolset, adapter=replace(plain, needs=Needs()))
-    assert not same(bare, engine.reply(say("hi"), toolset, adapter=plain)), "needs make no difference"
     moved = replace(plain, keys=turned.keys)
     assert not same(
         engine.reply(say("hi"), toolset, adapter=plain), engine.reply(say("hi"), toolset, adapter=moved)

@@ -10,7 +10,7 @@ import torch
 from agent_specializer.errors import ConfigError
 from agent_specializer.evaluation.modes import Workbench, check_modes, foreign_toolset, wrong_adapter
 from agent_specializer.evaluation.tasks import Group, load_groups
-from agent_specializer.loragen import Adapter, Needs
+from agent_specializer.loragen import Adapter
 from agent_specializer.specs import Toolset, ToolSpec
 
 
@@ -23,14 +23,11 @@ def adapter(names: tuple[str, ...], seed: int, vectors: int = 2) -> Adapter:
         toolset=f"toolset {seed}",
         generator="g",
         priors=torch.zeros(len(names) + 1),
-        needs=Needs(
-            torch.rand(len(names), 2, generator=random_), tuple((name, f"p{name}") for name in names)
-        ),
     )
 
 
 @pytest.mark.parametrize("tools", [2, 3, 12])
-def test_no_tool_keeps_its_key_or_needs_the_gates_are_the_others_and_priors_are_to_be_measured(tools):
+def test_no_tool_keeps_its_key_the_gates_are_the_others_and_priors_are_to_be_measured(tools):
     names = tuple(f"t{i}" for i in range(tools))
     own, foreign = adapter(names, 0), adapter(("x",), 1)
     for seed in range(20):
@@ -40,11 +37,6 @@ def test_no_tool_keeps_its_key_or_needs_the_gates_are_the_others_and_priors_are_
         assert not any(torch.equal(wrong.keys[i], own.keys[i]) for i in range(tools))
         assert torch.allclose(wrong.keys.sum(0), own.keys.sum(0))  # each key is used once
         assert wrong.priors is None
-        # Needs go where the keys go, none of them to its own tool.
-        assert torch.equal(wrong.needs.vectors, own.needs.vectors)
-        for (tool, parameter), (before, same) in zip(wrong.needs.of, own.needs.of, strict=True):
-            assert (tool != before, parameter) == (True, same)
-            assert torch.equal(wrong.keys[names.index(tool)], own.keys[names.index(before)])
 
 
 def test_a_single_tool_gets_a_foreign_key_and_an_adapter_without_keys_stays_without():
@@ -52,7 +44,6 @@ def test_a_single_tool_gets_a_foreign_key_and_an_adapter_without_keys_stays_with
         own, foreign = adapter(("a",), 0), adapter(("x", "y"), 1, vectors)
         wrong = wrong_adapter(own, foreign, random.Random(0))
         assert torch.equal(wrong.keys, foreign.keys[:1])
-        assert not wrong.needs.of
     plain = wrong_adapter(adapter(("a", "b"), 0, vectors=0), adapter(("x",), 1), random.Random(0))
     assert not plain.keys.numel()
 

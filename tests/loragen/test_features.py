@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from agent_specializer.loragen.features import Projection, WordByWord, likeness, start_alike, words_of
+from agent_specializer.loragen.features import (
+    Projection,
+    WordByWord,
+    left_over,
+    likeness,
+    start_alike,
+    words_of,
+)
 
 BACK = torch.tensor(0.5)
 """What the likeness of the tool's words to the request's weighs."""
@@ -159,6 +166,32 @@ def test_the_order_of_words_and_a_scale_of_all_weights_do_what_they_should() -> 
     plain = likeness(requests, tools, BACK)
     assert torch.allclose(likeness(requests.flip(1), tools.flip(1), BACK), plain, atol=1e-6)
     assert torch.allclose(likeness(2 * requests, 2 * tools, BACK), 2 * plain, atol=1e-6)
+
+
+# What is left over --------------------------------------------------------------------------------------------------
+
+
+def test_a_call_leaves_over_the_words_that_another_tool_is_more_like() -> None:
+    east, north, up = torch.eye(3)
+    request = torch.stack([0.75 * east, 0.25 * north, 0 * up])[None]
+    tools = torch.stack([east, north, (east + north) / 2**0.5, up])[:, None]
+    left = left_over(request, tools, torch.tensor([[True, False, False, False]]))
+    # East is explained; of north, all is left over to the second tool, and some to the third.
+    assert torch.allclose(left, torch.tensor([[0.0, 0.25, 0.25 / 2**0.5, 0.0]]))
+    both = left_over(request, tools, torch.tensor([[True, True, False, False]]))
+    assert not both.any(), "nothing is left over"
+
+
+def test_nothing_is_left_over_before_a_call_and_rows_do_not_mix() -> None:
+    requests, tools = text(3, 4, 5), text(6, 7, 5, seed=2)
+    made_of = torch.zeros(3, 6, dtype=torch.bool)
+    made_of[1, 2] = True
+    left = left_over(requests, tools, made_of)
+    assert not left[[0, 2]].any()
+    assert left[1, 2] == 0
+    assert (left >= 0).all()
+    assert left[1].any()
+    assert torch.allclose(left, left_over(requests, tools.expand(3, -1, -1, -1), made_of), atol=1e-6)
 
 
 # Start --------------------------------------------------------------------------------------------------------------

@@ -154,7 +154,7 @@ def read(*lengths: int) -> list[ToolReading]:
     dice = torch.Generator().manual_seed(1)
     unit = torch.nn.functional.normalize
     words = [unit(torch.randn(length, 6, generator=dice), dim=-1).bfloat16() for length in lengths]
-    return [ToolReading(each, {}) for each in words]
+    return [ToolReading(each) for each in words]
 
 
 def test_tools_are_stacked_behind_each_other_with_what_is_there() -> None:

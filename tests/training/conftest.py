@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from agent_specializer.training import stages
+from agent_specializer.training.data import shipped_catalogues
 from agent_specializer.training.trainer import Trainer, TrainOptions
 
 SMALL = {
@@ -80,7 +82,10 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def trainer(data, tmp_path, make_tiny_gemma, tiny_tokenizer):
+def trainer(data, tmp_path, make_tiny_gemma, tiny_tokenizer, monkeypatch):
+    # Of the shipped catalogues two will do.
+    monkeypatch.setattr(stages, "shipped_catalogues", lambda: shipped_catalogues()[:2])
+
     def make(out: str = "out", start: Path | None = None, **options):
         model = make_tiny_gemma()
         return Trainer(

@@ -12,7 +12,7 @@ from agent_specializer.edge.choose import NameTree
 from agent_specializer.errors import CheckpointError
 from agent_specializer.examples import Example
 from agent_specializer.loragen.checkpoint import load_checkpoint, load_parts, save_checkpoint
-from agent_specializer.loragen.toolkeys import ChoiceHead, ToolKeys, ToolReading, required, stacked
+from agent_specializer.loragen.toolkeys import ChoiceHead, ToolKeys, ToolReading, stacked
 from agent_specializer.messages import Call, Message
 from agent_specializer.specs import Toolset, ToolSpec
 from agent_specializer.training import bank as banks
@@ -23,12 +23,12 @@ from agent_specializer.training.bank import (
     chosen,
     fill,
     key_scores,
-    need_loss,
     read_bank,
     read_rows,
     some_of,
 )
-from agent_specializer.training.data import MADE_UP, Composition, Kinships, read_sources, vague
+from agent_specializer.training.data import Composition, Kinships, read_sources
+from agent_specializer.training.made_up import MADE_UP
 from agent_specializer.training.objective import score
 from agent_specializer.training.rows import collate, empty_row
 
@@ -69,15 +69,13 @@ LAST = (asked("dim", Call(name="lamp", arguments={"level": "1"})), asked("music"
 
 
 def made_up_readings(tools: list[ToolSpec]) -> list[ToolReading]:
-    """Each tool has random words of its own, those of its parameters behind the others, and another number of them."""
+    """Each tool has random words of its own, and another number of them."""
     readings = []
     for number, each in enumerate(tools):
         dice = torch.Generator().manual_seed(int(each.fingerprint[:8], 16))
         names = each.parameters.get("properties") or {}
-        start = 2 + number
-        words = torch.randn(start + 2 * len(names), HIDDEN, generator=dice)
-        parameters = {name: (start + 2 * at, start + 2 * at + 2) for at, name in enumerate(names)}
-        readings.append(ToolReading(torch.nn.functional.normalize(words, dim=-1).bfloat16(), parameters))
+        words = torch.randn(2 + number + 2 * len(names), HIDDEN, generator=dice)
+        readings.append(ToolReading(torch.nn.functional.normalize(words, dim=-1).bfloat16()))
     return readings
 
 
@@ -110,8 +108,8 @@ def bank(tiny_tokenizer, monkeypatch):
 @pytest.fixture
 def nets():
     torch.manual_seed(0)
-    keys = ToolKeys(HIDDEN, key_dim=8, need_dim=6).requires_grad_(False)
-    head = ChoiceHead(HIDDEN, 8, 6).requires_grad_(False)
+    keys = ToolKeys(HIDDEN, key_dim=8).requires_grad_(False)
+    head = ChoiceHead(HIDDEN, 8).requires_grad_(False)
     for weight in (keys.tool.weight.weight, head.query.weight.weight):
         weight.normal_(std=0.5)
     return keys, head
@@ -134,26 +132,6 @@ def test_a_request_points_at_its_toolset_and_its_right_tool(bank):
     assert bank.excluded.nonzero().tolist() == [[5, 2]], "the other call of the turn"
 
 
-def test_a_request_says_what_is_in_its_call_and_a_made_up_one_says_nothing(bank):
-    readings = dict(zip(SPECS, made_up_readings([*SPECS]), strict=True))
-
-    def said(row: int, spec: ToolSpec) -> dict[str, bool]:
-        found = {}
-        for at, filled in zip(bank.asked[row].tolist(), bank.filled[row].tolist(), strict=True):
-            for name in readings[spec].parameters:
-                if at >= 0 and torch.equal(bank.parameters[at], readings[spec].parameter(name)):
-                    found[name] = bool(filled)
-        return found
-
-    assert said(0, LIGHT) == {"level": True, "room": False, "note": False}
-    assert said(1, LIGHT) == {"level": False, "room": False, "note": False}
-    assert said(2, SONG) == {"title": True, "note": True}
-    assert (bank.asked[3:5] == -1).all(), "words, and a tool without parameters"
-    # What other tools want is not said, and not asked for where the right tool has a parameter of that name.
-    assert not said(2, LIGHT).get("note")
-    assert all(not any(said(row, SONG).values()) for row in (0, 1, 5))
-
-
 def test_every_request_is_in_one_batch_that_keeps_to_the_tokens(bank):
     lengths = [len(row.prefix) for row in bank.rows]
     for tokens in (*range(1, 4 * max(lengths), 10), 10_000):
@@ -169,9 +147,9 @@ def test_every_request_is_in_one_batch_that_keeps_to_the_tokens(bank):
 def test_some_requests_keep_all_tools_and_all_that_is_theirs(bank):
     part = some_of(bank, [6, 2])
     assert part.rows == (bank.rows[6], bank.rows[2])
-    for each in ("candidates", "gold", "excluded", "asked", "filled"):
+    for each in ("candidates", "gold", "excluded"):
         assert torch.equal(getattr(part, each), getattr(bank, each)[[6, 2]])
-    for each in ("tools", "present", "parameters", "bodies", "kin"):
+    for each in ("tools", "present", "bodies", "kin"):
         assert getattr(part, each) is getattr(bank, each)
 
 
@@ -272,22 +250,6 @@ def test_how_a_request_sounds_is_learned_from_first_choices_both_kinds_counting_
     assert not head.talk.weight.grad.any(), "a later choice"
 
 
-def test_needs_are_learned_from_the_requests_that_ask_for_them_alone(bank, nets, tiny_gemma):
-    keys, head = nets
-    read = read_rows(tiny_gemma, bank.rows)
-    loss = need_loss(keys, head, bank, torch.arange(len(bank)), read)
-    total = []
-    for row in range(len(bank)):
-        for at, filled in zip(bank.asked[row].tolist(), bank.filled[row].tolist(), strict=True):
-            if at >= 0:
-                need = keys.need(bank.parameters[at][None])
-                said = head.evidence(read.words[row][None], read.inside[row][None], need)[0, 0]
-                total.append(-torch.nn.functional.logsigmoid(said if filled else -said))
-    assert torch.allclose(loss, torch.stack(total).mean(), atol=1e-5)
-    nothing = torch.tensor([3, 4])
-    assert need_loss(keys, head, bank, nothing, second.chosen(read, nothing)) == 0
-
-
 # Reading ------------------------------------------------------------------------------------------------------------
 
 
@@ -299,9 +261,6 @@ def test_a_request_is_read_alike_alone_in_a_batch_and_in_training_with_names_beh
     assert whole.words.dtype == torch.bfloat16
     seen = []
     head.query.register_forward_hook(lambda _, inputs, out: seen.append((inputs[0][0], inputs[1][0])))
-    compared = []
-    evidence = head.evidence
-    head.evidence = lambda words, inside, needs: compared.append(inside[0]) or evidence(words, inside, needs)
     tree = NameTree.of(tiny_tokenizer, HOME.names)
     for row in range(6):
         (words, inside, newest) = (part[0] for part in vars(read_rows(tiny_gemma, [bank.rows[row]])).values())
@@ -314,15 +273,13 @@ def test_a_request_is_read_alike_alone_in_a_batch_and_in_training_with_names_beh
             assert not read.inside[row, length:].any()
             assert not read.newest[row, length:].any()
             assert torch.allclose(read.words[row, :length].float()[inside], words[inside], atol=close)
-        seen.clear(), compared.clear()
+        seen.clear()
         batch = collate([bank.rows[row], empty_row(tiny_tokenizer)], tree, 0)
-        score(tiny_gemma, head, batch, torch.ones(3, 2, 8), (torch.ones(1, 6), torch.tensor([0])))
+        score(tiny_gemma, head, batch, torch.ones(3, 2, 8))
         (trained, turn) = seen[0]
         assert torch.allclose(trained[:length][inside], words[inside], atol=1e-4)
         assert torch.equal(turn[:length], newest)
         assert not turn[length:].any()
-        assert torch.equal(compared[0][:length], inside)
-        assert not compared[0][length:].any()
 
 
 def test_an_earlier_turn_is_read_and_does_not_belong_to_the_newest(tiny_gemma, tiny_tokenizer):
@@ -348,17 +305,6 @@ def test_an_earlier_turn_is_read_and_does_not_belong_to_the_newest(tiny_gemma, t
 
 
 # Data ---------------------------------------------------------------------------------------------------------------
-
-
-def test_asked_vaguely_words_are_right_exactly_where_something_is_required():
-    toolset = Toolset(tools=(*HOME.tools, tool("go", "Go")))
-    asked_vaguely = vague(Composition(toolset, EXAMPLES, opaque=True))
-    assert (asked_vaguely.toolset, asked_vaguely.opaque) == (toolset, True)
-    calls = {each.request: [call.name for call in each.calls] for each in asked_vaguely.examples}
-    assert len(calls) == 3, "a description of one word makes no request"
-    for request, names in calls.items():
-        (about,) = [t for t in HOME.tools if t.description[1:] in request]
-        assert names == ([] if required(about) else [about.name])
 
 
 def test_kin_are_the_tools_that_describe_one_service_in_several_wordings(data):
@@ -429,4 +375,3 @@ def test_what_the_cloud_makes_of_the_bank_is_read_once_and_kept_beside_the_run(t
     again.run(resume=True)
     assert not any(passes)
     assert torch.equal(run.bank.tools, again.bank.tools)
-    assert torch.equal(run.bank.parameters, again.bank.parameters)

@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from agent_specializer.loragen.toolkeys import ChoiceHead
-from agent_specializer.training.calibrate import CALL_WEIGHT, Part, balanced, calibrate, fit_confidence, rates
+from agent_specializer.training.calibrate import (
+    CALL_WEIGHT,
+    STOP_WEIGHT,
+    Part,
+    balanced,
+    calibrate,
+    fit_confidence,
+    rates,
+)
 
 TOOLS, ROWS = 4, 24
 
@@ -23,8 +31,9 @@ def part(seed: int, *, call: bool, called: bool = False) -> Part:
     return Part(
         names=2 * own + torch.randn(ROWS, TOOLS + 1, generator=random),
         likenesses=0.5 * own[:, :-1] + 0.1 * torch.randn(ROWS, TOOLS, generator=random),
+        left=torch.zeros(ROWS, TOOLS),
         talk=torch.randn(ROWS, generator=random) - float(call),
-        complete=None,
+        said=torch.zeros(ROWS, TOOLS),
         made=nothing,
         absent=nothing,
         gold=gold,
@@ -77,6 +86,32 @@ def test_a_tool_that_was_called_loses_what_was_fitted(head):
     made = torch.nn.functional.one_hot(wrong, TOOLS).bool()
     calibrate(head, [replace(repeats, likenesses=likenesses, made=made), part(1, call=False)])
     assert head.again > 0
+
+
+def test_what_is_left_over_tells_whether_calls_are_complete(head):
+    def after(seed: int, *, call: bool) -> Part:
+        some = part(seed, call=call, called=True)
+        own = torch.nn.functional.one_hot(some.gold, TOOLS + 1)[:, :-1].float()
+        noise = torch.rand(ROWS, TOOLS, generator=torch.Generator().manual_seed(seed))
+        # Neither names nor keys tell anything.
+        return replace(
+            some,
+            names=torch.zeros(ROWS, TOOLS + 1),
+            likenesses=torch.zeros(ROWS, TOOLS),
+            left=0.1 * own + 0.1 * noise,
+        )
+
+    calibrate(head, [part(0, call=True), part(1, call=False), after(4, call=True), after(5, call=False)])
+    assert min(head.left, head.stop_left) > 0
+    found = rates(head, [after(6, call=True), after(7, call=False)])
+    assert found["more_right"] > 0.7
+    assert found["stop_right"] > 0.9, "a call too many does more harm"
+
+
+def test_complete_turns_weigh_what_is_said_beside_those_that_lack_a_call():
+    both = balanced([part(seed, call=seed % 2 == 0, called=True) for seed in range(5)])
+    lacking = sum(float(p.weight[~p.none].sum()) for p in both)
+    assert sum(float(p.weight[p.none].sum()) for p in both) == pytest.approx(STOP_WEIGHT * lacking)
 
 
 def test_the_temperature_makes_a_sure_and_wrong_head_less_sure(head):

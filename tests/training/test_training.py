@@ -102,9 +102,9 @@ def test_a_row_scores_each_branch_as_if_it_stood_alone(make_tiny_gemma, tiny_tok
 
 
 def test_training_and_the_engine_score_a_request_alike(make_tiny_gemma, tiny_tokenizer):
-    """Query, needs and sum, of the newest turn, with an earlier one in front of it and the tools' names behind it."""
+    """Query and sum, of the newest turn, with an earlier one in front of it and the tools' names behind it."""
     from agent_specializer.edge.engine import EdgeEngine
-    from agent_specializer.loragen import Adapter, ExpertPool, Needs, shape_of
+    from agent_specializer.loragen import Adapter, ExpertPool, shape_of
     from agent_specializer.loragen.toolkeys import ChoiceHead
     from agent_specializer.training.objective import score
 
@@ -118,32 +118,22 @@ def test_training_and_the_engine_score_a_request_alike(make_tiny_gemma, tiny_tok
         Message(role="assistant", content="Done."),
     )
     torch.manual_seed(0)
-    head = ChoiceHead(16, 8, 4).eval().requires_grad_(False)
+    head = ChoiceHead(16, 8).eval().requires_grad_(False)
     head.query.weight.weight.normal_()
-    head.ask.fill_(2.0)
-    head.need_bias.fill_(-9.0)
     queries: list[torch.Tensor] = []  # the vectors of the words that are compared
     head.query.register_forward_hook(lambda _, inputs, out: queries.append(out[0][out[0].norm(dim=-1) > 0]))
-    complete: list[torch.Tensor] = []
-    log_probability = head.complete
-    head.complete = lambda *a, **k: complete.append(log_probability(*a, **k)) or complete[-1]
-    words: list[int] = []
-    evidence = head.evidence
-    head.evidence = lambda of, inside, *a: words.append(int(inside.sum())) or evidence(of, inside, *a)
-    keys, vectors = (torch.nn.functional.normalize(torch.randn(*n), dim=-1) for n in ((3, 2, 8), (3, 4)))
+    keys = torch.nn.functional.normalize(torch.randn(3, 2, 8), dim=-1)
     keys = keys * torch.tensor([[0.3], [0.7]])
-    needs = Needs(vectors, (("lights", "room"), ("light", "room"), ("lights", "level")))
     pool = ExpertPool(shape_of(model), experts=2, rank=1, alpha=1.0, dropout=0.0)
     adapter = Adapter(
         gates=torch.zeros(pool.layers, pool.experts),
         names=toolset.names,
         keys=keys,
-        needs=needs,
         toolset=toolset.fingerprint,
         generator="g",
     )
     for before in ((), earlier):
-        queries.clear(), complete.clear(), words.clear()
+        queries.clear()
         messages = (*before, Message(role="user", content="dim the lights"))
         example = Example("x", messages, (Call(name="lights"),))
         row = next(
@@ -152,17 +142,13 @@ def test_training_and_the_engine_score_a_request_alike(make_tiny_gemma, tiny_tok
             if not (row := example_row(tiny_tokenizer, example, toolset, tree, random.Random(seed))).called
         )
         batch = collate([row, empty_row(tiny_tokenizer)], tree, 0)
-        trained = score(model, head, batch, keys, (vectors, torch.tensor([2, 1, 2])))
+        trained = score(model, head, batch, keys)
         reply = EdgeEngine(model, tiny_tokenizer, pool=pool, head=head).reply(
             messages, toolset, adapter=adapter
         )
         # The engine's first choice; others may follow.
         assert len(queries[0]) == row.turn[1] - row.turn[0]
         assert torch.allclose(queries[0], queries[1], atol=1e-4)
-        assert torch.allclose(complete[0], complete[1], atol=1e-4)
-        assert words[0] == words[1] == row.turn[1] - 1, "all but the start token"
-        assert complete[0][0, 0] == 0
-        assert (complete[0][0, 1:] < -0.2).all()
         scores = {choice.name: choice.score for choice in reply.choices}
         expected = dict(zip((*toolset.names, None), trained.total[0].tolist(), strict=True))
         assert scores == pytest.approx(expected, abs=1e-3)
@@ -245,7 +231,7 @@ def test_when_calls_are_complete_is_learned_from_held_out_requests_for_several(t
     assert torch.equal(stages._after_a_call(some).weight, some.called.float())
 
 
-def test_the_second_stage_fits_keys_and_needs_to_requests(trainer):
+def test_the_second_stage_fits_keys_to_requests(trainer):
     """Keys alone choose the right tool of a toolset that was fitted, where before they chose at random."""
     run = trainer(key_compositions=8, key_examples=8, key_epochs=60, key_lr=1e-2)
     run.run()
@@ -253,7 +239,6 @@ def test_the_second_stage_fits_keys_and_needs_to_requests(trainer):
     fitted = run.history[-1]
     assert fitted["stage"] == "keys"
     assert fitted["keys_train_tool"] > 0.5  # six to twelve tools each: chance is below 0.17
-    assert fitted["keys_train_needs"] > 0.7  # what is said and what is not count alike: chance is 0.5
     assert fitted["ask"] == pytest.approx(run.generator.head.ask.item())
     assert fitted["ask"] >= 0
     assert fitted["temperature"] > 0

@@ -1,0 +1,113 @@
+"""Requests that nobody made: from the descriptions of tools, with all left out that they require, or several in one."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from agent_specializer.edge.said import asked_for
+from agent_specializer.examples import Example
+from agent_specializer.messages import Call, Message
+from agent_specializer.specs import Toolset
+
+MADE_UP = "made_up"
+"""Category of examples that say nothing of arguments."""
+WISHES = (
+    "{}",
+    "I need to {}",
+    "Can you {}?",
+    "please {}",
+    "I'd like to {}",
+    "Help me {}",
+    "{}, please.",
+    "I want you to {} for me",
+)
+JOINTS = (
+    "{} and {}",
+    "{}, and {}",
+    "{} and then {}",
+    "{}, then {}",
+    "{} and also {}",
+    "{}; {}",
+    "{}. {}",
+    "{}. Also {}",
+    "{}. Then {}",
+    "{}. After that, {}",
+    "First {}, then {}",
+)
+DONE = ("done", "ok", "success", '{"ok": true}', '{"status": "success"}', "Finished.")
+"""What a tool may answer that has nothing to say."""
+
+
+def from_descriptions(toolsets: Mapping[str, Toolset]) -> list[Example]:
+    """A request per tool from the first sentence of its description: teaches which words go with which description."""
+    examples = []
+    for toolset_id, toolset in toolsets.items():
+        for tool in toolset.tools:
+            sentence = re.split(r"(?<=[.!?])\s|\n", tool.description.strip())[0].rstrip(".")
+            if not 3 <= len(sentence.split()) <= 30:
+                continue
+            rng = random.Random(tool.fingerprint)
+            wish = sentence[0].lower() + sentence[1:]
+            request = rng.choice(WISHES).format(wish)
+            examples.append(
+                Example(
+                    toolset_id=toolset_id,
+                    messages=(Message(role="user", content=request),),
+                    calls=(Call(name=tool.name),),
+                    category=MADE_UP,
+                )
+            )
+    return examples
+
+
+def vague(toolset: Toolset) -> tuple[Example, ...]:
+    """`toolset` asked for each of its tools in words that say nothing of what the tool requires: something is to be asked
+    back. Tools that require nothing are called."""
+    asked = []
+    for example in from_descriptions({"": toolset}):
+        wanted = asked_for(toolset.tool(example.calls[0].name))
+        asked.append(replace(example, calls=() if wanted else example.calls))
+    return tuple(asked)
+
+
+def joined(examples: Sequence[Example], rng: random.Random, *, count: int) -> tuple[Example, ...]:
+    """Up to `count` requests that join two of `examples` which ask for different tools, in one turn, each for one call.
+
+    In half of them the first call was made and answered already, so that the second one is still to be made.
+    """
+    single = [each for each in examples if len(each.messages) == 1 and len(each.calls) == 1]
+    found: list[Example] = []
+    for _ in range(count if len(single) > 1 else 0):
+        first, second = rng.sample(single, 2)
+        if first.calls[0].name == second.calls[0].name:
+            continue
+        text = _in_one(first.messages[0].content, second.messages[0].content, rng)
+        request = Message(role="user", content=text)
+        messages: tuple[Message, ...] = (request,)
+        calls = (*first.calls, *second.calls)
+        if rng.random() < 0.5:
+            answer = Message(role="tool", content=rng.choice(DONE), name=first.calls[0].name)
+            messages = (request, Message(role="assistant", calls=first.calls), answer)
+            calls = second.calls
+        found.append(replace(first, messages=messages, calls=calls, accepted=(), answer=""))
+    return tuple(found)
+
+
+def _in_one(first: str, second: str, rng: random.Random) -> str:
+    joint = rng.choice(JOINTS)
+    first, second = first.strip().rstrip(".!?"), second.strip()
+    if joint.startswith("First"):
+        first = _lowered(first)
+    if not joint.endswith(". {}"):
+        second = _lowered(second)
+    return joint.format(first, second)
+
+
+def _lowered(text: str) -> str:
+    """Without the capital of a sentence, but with that of a name or of I."""
+    word = text.split(maxsplit=1)[0] if text.split() else ""
+    kept = word in ("I", "I'm", "I'd", "I've", "I'll") or word[:2].isupper()
+    return text if kept else text[:1].lower() + text[1:]

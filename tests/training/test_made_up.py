@@ -1,0 +1,83 @@
+"""Requests that nobody made: what they say, and which calls they are for."""
+
+from __future__ import annotations
+
+import random
+
+from agent_specializer.examples import Example
+from agent_specializer.loragen.toolkeys import required
+from agent_specializer.messages import Call, Message
+from agent_specializer.specs import Toolset, ToolSpec
+from agent_specializer.training.made_up import MADE_UP, from_descriptions, joined, vague
+
+
+def tool(name: str, description: str, *needs: str) -> ToolSpec:
+    properties = {need: {"type": "string"} for need in needs}
+    return ToolSpec(
+        name=name,
+        description=description,
+        parameters={"type": "object", "properties": properties, "required": list(needs)},
+    )
+
+
+HOME = Toolset(
+    tools=(
+        tool("light", "Sets a light in a room. Slowly.", "room"),
+        tool("stop", "Stops all that is playing"),
+        tool("go", "Go"),
+    )
+)
+
+
+def asked(text: str, *names: str) -> Example:
+    return Example("x", (Message(role="user", content=text),), tuple(Call(name=name) for name in names))
+
+
+def test_a_description_makes_a_request_unless_it_says_next_to_nothing():
+    made = from_descriptions({"home": HOME})
+    assert [[call.name for call in each.calls] for each in made] == [["light"], ["stop"]]
+    assert "ets a light in a room" in made[0].request
+    assert "Slowly" not in made[0].request
+    assert {each.category for each in made} == {MADE_UP}
+    assert made == from_descriptions({"home": HOME}), "the same every time"
+
+
+def test_asked_vaguely_words_are_right_exactly_where_something_is_required():
+    calls = {each.request: [call.name for call in each.calls] for each in vague(HOME)}
+    assert len(calls) == 2
+    for request, names in calls.items():
+        (about,) = [t for t in HOME.tools if t.description[2:].split(".")[0] in request and t.name != "go"]
+        assert names == ([] if required(about) else [about.name])
+
+
+def test_joined_requests_ask_for_both_calls_or_after_the_first_for_the_second():
+    single = [asked("Dim it.", "light"), asked("Stop!", "stop"), asked("I go", "go")]
+    several = [asked("both", "light", "stop"), asked("nothing")]
+    found = joined([*single, *several], random.Random(0), count=60)
+    assert len(found) == 60
+    of = {each.request.casefold().rstrip(".!"): each.calls[0].name for each in single}
+    answered = [each for each in found if len(each.messages) > 1]
+    assert 15 < len(answered) < 45
+    for each in found:
+        made = [call for message in each.messages for call in message.calls]
+        names = [call.name for call in (*made, *each.calls)]
+        assert len(names) == len(set(names)) == 2
+        said = each.request.casefold()
+        first, second = sorted((text for text in of if text in said), key=said.index)
+        assert [of[first], of[second]] == names, each.request
+        assert [message.role for message in each.messages[1:]] == ["assistant", "tool"] * bool(made)
+
+
+def test_joined_sentences_keep_the_capitals_of_names_and_of_i():
+    texts = {
+        each.request
+        for each in joined([asked("Dim", "light"), asked("I go", "go")], random.Random(1), count=80)
+    }
+    assert any("dim" in text and text[0] == "I" for text in texts)
+    assert not any("i go" in text for text in texts)
+
+
+def test_too_few_or_the_same_requests_join_to_nothing():
+    assert joined([], random.Random(0), count=3) == ()
+    assert joined([asked("a", "go")], random.Random(0), count=3) == ()
+    assert joined([asked("a", "go"), asked("b", "go")], random.Random(0), count=3) == ()
