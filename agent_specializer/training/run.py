@@ -42,7 +42,7 @@ def train(
     models = load_models(find_bundle(bundle), home, progress)
 
     def report(row: dict[str, Any]) -> None:
-        progress(summary(row, options.steps), row["step"] / options.steps)
+        progress(summary(row, options.steps), row["step"] / max(1, options.steps))
         if log:
             log(row)
 
