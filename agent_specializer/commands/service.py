@@ -16,7 +16,9 @@ def train(
     data: Annotated[Path, typer.Option(help="Folder of example files: X.train.jsonl and their toolsets.")],
     out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that OUT holds.")] = False,
-    steps: Annotated[int | None, typer.Option(help="Steps in all; 0 with --start: only keys and scalars are fitted.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps in all; 0 with --start: only keys and scalars are fitted.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
     kind: Annotated[
         Literal["generator", "shared_lora", "prompted_lora"],

@@ -46,15 +46,11 @@ class Tail:
     _unread: int = field(default=0, repr=False)
 
     def feed(self, **wanted: Any) -> Feed:
-        """All tokens that the model has not read."""
-        feed = Feed(self.tokens[self.read :], forget=self._unread, **wanted)
+        """All tokens that the model has not read; the last one once more where it has read them all."""
+        start = min(self.read, len(self.tokens) - 1)
+        feed = Feed(self.tokens[start:], forget=self._unread + self.read - start, **wanted)
         self.read, self._unread = len(self.tokens), 0
         return feed
-
-    def again(self, **wanted: Any) -> Feed:
-        """The last token once more, for what is wanted behind it."""
-        assert self.read == len(self.tokens)
-        return Feed(self.tokens[-1:], forget=1, **wanted)
 
     def cut(self, length: int) -> None:
         """Take back all tokens but the first `length`."""

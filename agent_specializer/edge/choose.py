@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from agent_specializer.edge.transcript import label
+from agent_specializer.loragen.models import head_weight, logits
 
 COMMON = 16384
 """Tokens that always belong to the normaliser. Byte-pair vocabularies number their tokens by frequency."""
@@ -110,6 +111,20 @@ class NameTree(Branches):
         return torch.zeros(self.choices, device=logits.device).index_add(
             0, self.owners.to(logits.device), scored
         )
+
+
+def common_logits(
+    model: nn.Module, states: Tensor, wanted: Tensor, common: int = COMMON
+) -> tuple[Tensor, Tensor]:
+    """Logits of `states` (states, hidden) for the `common` most frequent tokens and those in `wanted`, (states, subset) float32;
+    and which tokens they are, (subset,) sorted."""
+    # The common tokens are the first rows of the head: a view. Only the others' rows are gathered.
+    common = min(common, head_weight(model).shape[0])
+    rare = torch.unique(wanted[wanted >= common]).to(states.device)
+    scored = logits(model, states, slice(0, common))
+    if len(rare):
+        scored = torch.cat([scored, logits(model, states, rare)], -1)
+    return scored, torch.cat([torch.arange(common, device=states.device), rare])
 
 
 def normaliser(vocabulary: int, *needed: Tensor) -> Tensor:

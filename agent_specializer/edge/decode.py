@@ -15,19 +15,19 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from agent_specializer.edge.arguments import Sampler, Tail, decode_arguments
-from agent_specializer.edge.choose import COMMON, Branches, NameTree
+from agent_specializer.edge.choose import Branches, NameTree, common_logits
 from agent_specializer.edge.events import CallDelta, ChoiceMade, Event, TextDelta
-from agent_specializer.edge.grammar import Grammars
+from agent_specializer.edge.given import given, named, narrowed, offered, offers, owned
+from agent_specializer.edge.grammar import Grammars, ToolGrammar
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.passes import Feed, Seen
 from agent_specializer.edge.said import UNSAID, asked_for, beginnings, copied, openings
 from agent_specializer.edge.transcript import ANSWER, CALL, arguments_text, label
 from agent_specializer.edge.words import decode_words
 from agent_specializer.errors import DecodeError
-from agent_specializer.loragen.models import head_weight, logits
 from agent_specializer.loragen.toolkeys import ChoiceHead
 from agent_specializer.messages import Call, Choice
-from agent_specializer.specs import Toolset
+from agent_specializer.specs import Toolset, ToolSpec
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,7 @@ class Scorer:
 
     def log_probabilities(self, states: Tensor) -> Tensor:
         """(choices,) from `states` (1 + tree tokens, hidden)."""
-        # The common tokens are the first rows of the head: a view. Only the names' own rows are gathered.
-        common = min(COMMON, head_weight(self.model).shape[0])
-        rare = torch.unique(self.tree.targets[self.tree.targets >= common])
-        scored = logits(self.model, states, slice(0, common))
-        if len(rare):
-            scored = torch.cat([scored, logits(self.model, states, rare.to(states.device))], -1)
-        subset = torch.cat([torch.arange(common), rare]).to(states.device)
+        scored, subset = common_logits(self.model, states, self.tree.targets)
         return self.tree.log_probabilities(scored, subset)
 
     def scores(self, seen: Seen, *, made: Sequence[str] = ()) -> Tensor:
@@ -105,6 +99,7 @@ class Job:
     """All that a reply needs.
 
     Attributes:
+        naming: of a tool, the priors of its parameters' names (`given.named`).
         conversation: first token of the prompt that belongs to the conversation.
         made: calls of the newest turn that were made before this reply: their results stand in the prompt.
         cached: how many tokens of the prompt are in its lane's cache already.
@@ -120,6 +115,7 @@ class Job:
     limit: int
     began: float
     emit: Callable[[Event], None]
+    naming: Callable[[ToolSpec], Tensor]
     conversation: int = 1
     made: tuple[Call, ...] = ()
     cached: int = 0
@@ -189,15 +185,18 @@ def decode_reply(job: Job) -> Generator[Feed, Seen, Outcome]:
 
 def _asking(job: Job, tail: Tail, scores: Tensor) -> Generator[Feed, Seen, tuple[str, ...]]:
     """Adds to `scores` what speaks for asking back before the likeliest tool is called; the parameters that are not said."""
+    if not job.scorer.asks:
+        return ()
     tool = job.toolset.tools[int(scores[:-1].argmax())]
     parameters = asked_for(tool)
-    if not parameters or not job.scorer.asks:
+    if not parameters:
+        scores[-1] = torch.logaddexp(scores[-1], job.scorer.asking(torch.zeros(1)))
         return ()
     branches = Branches.of_tokens(openings(job.tokenizer, tool))
-    seen = yield tail.again(tree=branches)
-    begins = beginnings(job.tokenizer, tail.tokens[job.conversation :])
+    seen = yield tail.feed(tree=branches)
+    begins = beginnings(job.tokenizer, job.prompt[job.conversation :])
     said = copied(job.scorer.model, seen.states[1 + branches.ends], begins)
-    scores[-1] += job.scorer.asking(said)
+    scores[-1] = torch.logaddexp(scores[-1], job.scorer.asking(said))
     return tuple(name for name, known in zip(parameters, said.tolist(), strict=True) if known < UNSAID)
 
 
@@ -246,10 +245,11 @@ def _call(
             show(CallDelta(index, name, text))
 
         tail.tokens += chosen
+        grammar = yield from _grammar(job, tail, job.toolset.tool(name), budget)
         try:
             arguments = yield from decode_arguments(
                 tail,
-                job.grammars.of(job.toolset.tool(name)),
+                grammar,
                 sampler,
                 budget=budget,
                 head_rows=job.head_rows,
@@ -271,6 +271,29 @@ def _call(
         closed.add(name)
         tail.cut(start)
     return None
+
+
+def _grammar(job: Job, tail: Tail, tool: ToolSpec, budget: int) -> Generator[Feed, Seen, ToolGrammar]:
+    """The grammar of the arguments of `tool`, whose label ends `tail`: with those optional parameters that are given.
+
+    With all of them where the arguments would not fit the budget of tokens otherwise.
+    """
+    whole = job.grammars.of(tool)
+    names = offered(tool)
+    if not names:
+        return whole
+    runs = offers(job.tokenizer, tool)
+    branches = Branches.of_tokens(runs)
+    seen = yield tail.feed(tree=branches)
+    model = job.scorer.model
+    begins = beginnings(job.tokenizer, job.prompt[job.conversation :])
+    found = given(
+        owned(model, seen.states[1 + branches.ends], begins),
+        named(model, seen.states, runs),
+        job.naming(tool),
+    )
+    narrow = job.grammars.of(narrowed(tool, dict(zip(names, found.tolist(), strict=True))))
+    return narrow if narrow.shortest is not None and len(narrow.shortest) <= budget else whole
 
 
 def _words(

@@ -9,26 +9,26 @@ import hashlib
 import queue
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from agent_specializer.describe import describe_toolset
-from agent_specializer.edge.choose import NameTree
+from agent_specializer.edge.choose import Branches, NameTree
 from agent_specializer.edge.decode import Job, Outcome, Scorer, decode_reply
 from agent_specializer.edge.events import Done, Event
+from agent_specializer.edge.given import named, offers
 from agent_specializer.edge.grammar import Grammars
 from agent_specializer.edge.merge import MergedWeights
 from agent_specializer.edge.options import DEFAULTS, ReplyOptions
 from agent_specializer.edge.passes import Feed, KeysValues, Lanes, Seen
 from agent_specializer.edge.pooled import pooled
-from agent_specializer.edge.transcript import EMPTY, newest_turn, render
+from agent_specializer.edge.recent import Recent
+from agent_specializer.edge.transcript import EMPTY, label, newest_turn, render
 from agent_specializer.edge.turns import Deadline, FairLock
 from agent_specializer.errors import AdapterError, DecodeError
 from agent_specializer.loragen.adapter import Adapter
@@ -36,9 +36,8 @@ from agent_specializer.loragen.experts import ExpertPool
 from agent_specializer.loragen.models import head_weight
 from agent_specializer.loragen.toolkeys import ChoiceHead
 from agent_specializer.messages import Message, Reply, Usage
-from agent_specializer.specs import Toolset
+from agent_specializer.specs import Toolset, ToolSpec
 
-Value = TypeVar("Value")
 Weights = Callable[[list[int]], AbstractContextManager[None]]
 """Puts the weights of some rows of a batch into the model, while its context is open."""
 
@@ -94,10 +93,11 @@ class EdgeEngine:
         self.grammars = Grammars(tokenizer, head_weight(model).shape[0])
         self._lock = FairLock()
         self._exclusive = 0
-        self._trees: _Recent[NameTree] = _Recent(REMEMBERED)
-        self._priors: _Recent[Tensor] = _Recent(REMEMBERED)
-        self._tool_tokens: _Recent[int] = _Recent(REMEMBERED)
-        self._prefixes: _Recent[tuple[list[int], KeysValues]] = _Recent(KEPT_PREFIXES)
+        self._trees: Recent[NameTree] = Recent(REMEMBERED)
+        self._priors: Recent[Tensor] = Recent(REMEMBERED)
+        self._namings: Recent[Tensor] = Recent(16 * REMEMBERED)
+        self._tool_tokens: Recent[int] = Recent(REMEMBERED)
+        self._prefixes: Recent[tuple[list[int], KeysValues]] = Recent(KEPT_PREFIXES)
         context = getattr(model.config, "max_position_embeddings", None)
         self.context = int(context) if isinstance(context, int) else 1 << 20
         """Tokens that the model reads at most, prompt and reply together."""
@@ -221,7 +221,7 @@ class EdgeEngine:
             with torch.inference_mode(), self._active(request.adapter):
                 priors = self._measure([request], None)[0]
                 prompt = self._prompt(request)
-                job = self._job(request, prompt, priors, began, emit)
+                job = self._job(request, prompt, priors, began, emit, None)
                 ids, prefix = self._prefix(request, prompt)
                 lanes = Lanes(self.model, 1, prefix=prefix)
                 outcome = self._drive(lanes, [decode_reply(replace(job, cached=len(ids)))], deadline)[0]
@@ -238,6 +238,10 @@ class EdgeEngine:
     ) -> list[Reply | DecodeError]:
         weights = self._pooled_weights(requests)
         priors = self._measure(requests, weights)
+
+        def own(row: int) -> Weights | None:
+            return weights and (lambda lanes: weights([row]))
+
         results: dict[int, Reply | DecodeError] = {}
         prompts: dict[int, _Prompt] = {}
         for index, request in enumerate(requests):
@@ -246,8 +250,8 @@ class EdgeEngine:
             except DecodeError as error:
                 results[index] = error
         replies = [
-            decode_reply(self._job(requests[index], prompt, priors[index], began, lambda event: None))
-            for index, prompt in prompts.items()
+            decode_reply(self._job(requests[row], prompt, priors[row], began, lambda event: None, own(row)))
+            for row, prompt in prompts.items()
         ]
         order = list(prompts)
         lanes = Lanes(
@@ -358,9 +362,30 @@ class EdgeEngine:
                 known[key] = self._priors.put(key, scorer.log_probabilities(seen.states).float().cpu())
         return [known[key] for key in keys]
 
+    def _naming(self, request: Request, tool: ToolSpec, weights: Weights | None) -> Tensor:
+        """The priors of the names of a tool's parameters (`given.named`), measured once and remembered."""
+        context = request.toolset.fingerprint if request.tools_in_prompt else ""
+        key = (tool.fingerprint, weights_key(request.adapter), context)
+        found = self._namings.get(key)
+        if found is None:
+            runs = offers(self.tokenizer, tool)
+            ids = self._ids(request, EMPTY)
+            ids += self.tokenizer(label(tool.name), add_special_tokens=False).input_ids
+            feed = Feed(ids, tree=Branches.of_tokens(runs))
+            seen = Lanes(self.model, 1, weights=weights).run({0: feed})[0]
+            found = self._namings.put(key, named(self.model, seen.states, runs))
+        return found
+
     def _job(
-        self, request: Request, prompt: _Prompt, priors: Tensor, began: float, emit: Callable[[Event], None]
+        self,
+        request: Request,
+        prompt: _Prompt,
+        priors: Tensor,
+        began: float,
+        emit: Callable[[Event], None],
+        weights: Weights | None,
     ) -> Job:
+        """`weights`: of this request alone, in pooled mode."""
         wish = request.options.tool_choice
         if wish not in ("auto", "any", "none", *request.toolset.names):
             raise DecodeError(
@@ -392,6 +417,7 @@ class EdgeEngine:
             limit=self.context,
             began=began,
             emit=emit,
+            naming=lambda tool: self._naming(request, tool, weights),
             conversation=max(1, prompt.tool_tokens),
             made=tuple(call for message in newest for call in message.calls),
         )
@@ -470,24 +496,6 @@ class EdgeEngine:
             count = prompt.tool_tokens
             kept = [(keys.clone(), values.clone()) for keys, values in lanes.keys_values(count)]
             self._prefixes.put(key, (prompt.ids[:count], kept))
-
-
-class _Recent(Generic[Value]):
-    """The most recently used values, at most `size`. Used by whoever holds the engine's lock."""
-
-    def __init__(self, size: int) -> None:
-        self._size, self._values = size, OrderedDict[Hashable, Value]()
-
-    def get(self, key: Hashable) -> Value | None:
-        if key in self._values:
-            self._values.move_to_end(key)
-        return self._values.get(key)
-
-    def put(self, key: Hashable, value: Value) -> Value:
-        self._values[key] = value
-        if len(self._values) > self._size:
-            self._values.popitem(last=False)
-        return value
 
 
 def _turns(messages: Sequence[Message]) -> list[list[Message]]:

@@ -19,12 +19,15 @@ from llguidance import LLMatcher, LLTokenizer
 from transformers import PreTrainedTokenizerBase
 
 from agent_specializer.edge.completion import ByteGrammar
+from agent_specializer.edge.recent import Recent
 from agent_specializer.errors import DecodeError, SchemaNotSupported
 from agent_specializer.specs import ToolSpec
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
 
+REMEMBERED = 4096
+"""Grammars that are kept."""
 SPACING: JsonCompileOptions = {
     "whitespace_flexible": False,
     "item_separator": ", ",
@@ -123,11 +126,11 @@ class ToolGrammar:
 
 
 class Grammars:
-    """All grammars of one tokenizer, each compiled at its first use; the very first reads the whole vocabulary."""
+    """The grammars of one tokenizer, each compiled at its first use; the very first reads the whole vocabulary."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, vocabulary: int) -> None:
         self._tokenizer, self._size = tokenizer, vocabulary
-        self._grammars: dict[str, ToolGrammar] = {}
+        self._grammars: Recent[ToolGrammar] = Recent(REMEMBERED)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -135,10 +138,8 @@ class Grammars:
 
     def of(self, tool: ToolSpec) -> ToolGrammar:
         """The grammar of `tool`; SchemaNotSupported where there is none."""
-        key = tool.fingerprint
-        if key not in self._grammars:
-            self._grammars[key] = ToolGrammar(tool, self.vocabulary)
-        return self._grammars[key]
+        known = self._grammars.get(tool.fingerprint)
+        return known or self._grammars.put(tool.fingerprint, ToolGrammar(tool, self.vocabulary))
 
 
 def closed(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from agent_specializer.edge.choose import common_logits
 from agent_specializer.edge.transcript import label
-from agent_specializer.loragen.models import head_weight, logits
 from agent_specializer.loragen.toolkeys import required
 from agent_specializer.specs import ToolSpec
 
@@ -82,13 +82,12 @@ def copied(model: nn.Module, states: Tensor, begins: Tensor) -> Tensor:
     Args:
         states: (parameters, hidden), of the model behind each of `openings`. begins: of `beginnings`.
     """
-    common = min(WIDE, head_weight(model).shape[0])
-    # As with names: the common tokens are a view of the head, of the others only those that count are gathered.
-    scored = logits(model, states, slice(0, common))
-    rare = begins[begins >= common]
-    if len(rare):
-        scored = torch.cat([scored, logits(model, states, rare.to(states.device))], -1)
-    kept = torch.cat([begins[begins < common], torch.arange(len(rare)) + common]).to(states.device)
-    if not len(kept):
-        return torch.full((len(states),), FLOOR)
-    return torch.log_softmax(scored.float(), -1)[:, kept].logsumexp(-1).clamp_min(FLOOR).cpu()
+    return beginning(model, states, begins).logsumexp(-1).clamp_min(FLOOR)
+
+
+def beginning(model: nn.Module, states: Tensor, begins: Tensor) -> Tensor:
+    """Log-probability of each of `begins` where the value of each parameter begins, (parameters, begins) float32 on the CPU;
+    arguments as of `copied`."""
+    scored, subset = common_logits(model, states, begins, WIDE)
+    kept = torch.searchsorted(subset, begins.to(subset.device))
+    return torch.log_softmax(scored, -1)[:, kept].cpu()

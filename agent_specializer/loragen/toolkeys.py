@@ -165,7 +165,9 @@ class ChoiceHead(nn.Module):
         """Once this turn has made a call: what a tool's score loses that it called, for the request still asks for it, but it is
         done; and how much of alpha is left, for names then say less."""
         self.words_bias, self.words_name, self.words_talk = scalar(0.0), scalar(0.5), scalar(1.0)
-        self.relevance, self.ask = scalar(1.0), scalar(0.0)
+        self.relevance = scalar(1.0)
+        self.ask, self.ask_bias = scalar(0.0), scalar(-3.0)
+        """Of how far the request says what the likeliest tool requires; with `ask` 0 that is not asked."""
         self.unsure = scalar(1.0)
         """Of the entropy of which tool. With it and `relevance` 1 and `words_name` alpha, all is one softmax."""
         self.stop_bias, self.stop_name, self.stop_left = scalar(0.0), scalar(0.5), scalar(0.0)
@@ -252,8 +254,9 @@ class ChoiceHead(nn.Module):
         words = self.words_bias + self.words_name * name + self.unsure * expected(which)
         if told is not None and talk is not None:
             words = words + self.words_talk * talk - self.relevance * expected(told)
-        if said is not None:
-            words = words + self.asking(said.gather(-1, which.argmax(-1, keepdim=True))[..., 0])
+        if said is not None and self.ask > 0:
+            likeliest = said.gather(-1, which.argmax(-1, keepdim=True))[..., 0]
+            words = torch.logaddexp(words, self.asking(likeliest))
         stop = self.stop_bias + self.stop_name * name
         if left is not None:
             open_ = left if absent is None else left.masked_fill(absent, 0.0)
@@ -266,5 +269,6 @@ class ChoiceHead(nn.Module):
         return self.log_t.exp() * likeness(asked.vectors, keys, self.back)
 
     def asking(self, said: Tensor) -> Tensor:
-        """What speaks for words, and for asking back, where the request does not say what is required."""
-        return -self.ask * said
+        """What speaks for asking back where the request says what is required so far as `said` tells, in nats. A reason of its own for
+        words: either is enough."""
+        return self.ask_bias - self.ask * said

@@ -27,8 +27,8 @@ from agent_specializer.training.rows import Batch
 if TYPE_CHECKING:
     from agent_specializer.training.trainer import Trainer
 
-CALL_WEIGHT = 2.0
-"""What the requests that need a call weigh together, beside those that need none."""
+CALL_WEIGHT = 4.0
+"""What the requests that need a call weigh together, beside those that need none: of what an agent is asked, most needs a tool."""
 TAKEN_WEIGHT = 0.05
 """What a request that is shown once more without its tool weighs beside one that needs no tool of its own accord."""
 STOP_WEIGHT = 1.5
@@ -36,7 +36,9 @@ STOP_WEIGHT = 1.5
 that is missing."""
 CANDIDATES = 2
 """Likeliest tools of which is worked out whether a request says what they require; beside the right one."""
-PULL = 1e-3
+ROUNDS = 3
+"""In which the two reasons for words are fitted, each beside the other as it then is."""
+PULL = 1e-5
 """Keeps scalars sane of which the rows say nothing."""
 
 
@@ -128,11 +130,13 @@ def scored(trainer: Trainer, composition: Composition, number: int) -> Part:
     )
 
 
-def calibrate(head: ChoiceHead, parts: Sequence[Part]) -> dict[str, float]:
+def calibrate(head: ChoiceHead, parts: Sequence[Part], vague: Sequence[Part] = ()) -> dict[str, float]:
     """Fit the scalars of `head` on `parts`; what they are, and how often first choices are then right.
 
     Which tool: on the requests that need one. Whether: on these and those that need none, weighed as `CALL_WEIGHT` says;
-    requests that need a tool count among the latter, too, a little, without it.
+    requests that need a tool count among the latter, too, a little, without it. When to ask back: also on `vague` requests, which
+    lack what is required. They resemble a tool as the others do: what else speaks for words is not fitted on them, for all they
+    would teach is that likeness means nothing.
     """
     which = [
         head.log_alpha,
@@ -141,15 +145,22 @@ def calibrate(head: ChoiceHead, parts: Sequence[Part]) -> dict[str, float]:
         *([head.log_t, head.left] if head.query is not None else []),
     ]
     _minimise(which, lambda: _mean([(p, _which_loss(head, p), p.weight * ~p.none) for p in parts]))
-    both = balanced(parts)
-    whether = [head.words_bias, head.words_name, head.unsure, head.ask, head.stop_bias, head.stop_name]
+    both, every = balanced(parts), balanced([*parts, *vague])
+    whether = [head.words_bias, head.words_name, head.unsure, head.stop_bias, head.stop_name]
     if head.query is not None:
         whether += [head.words_talk, head.relevance, head.stop_left]
-    _minimise(whether, lambda: _mean([(p, _whether_loss(head, p), p.weight) for p in both]))
+    with torch.no_grad():
+        head.ask.fill_(1.0)
+        head.ask_bias.fill_(-3.0)
+    for _ in range(ROUNDS):
+        _minimise(whether, lambda: _mean([(p, _whether_loss(head, p), p.weight) for p in both]))
+        _minimise(
+            [head.ask, head.ask_bias], lambda: _mean([(p, _whether_loss(head, p), p.weight) for p in every])
+        )
     with torch.no_grad():
         head.ask.clamp_(min=0.0)
     scalars = {name: float(value.detach()) for name, value in head.named_parameters() if not value.dim()}
-    return scalars | rates(head, both)
+    return scalars | rates(head, every)
 
 
 def balanced(parts: Sequence[Part]) -> list[Part]:

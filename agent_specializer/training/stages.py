@@ -204,7 +204,7 @@ def finish(run: Trainer) -> None:
         _after_a_call(scored(run, each, number)) for number, each in enumerate(asking) if each.examples
     ]
     asked_back = [scored(run, each, number) for number, each in enumerate(unsaid) if each.examples]
-    row |= calibrate(head, [*asked, *told, *several, *asked_back])
+    row |= calibrate(head, [*asked, *told, *several], asked_back)
     # The confidence is that of requests as they come, not of a balance of calls and words.
     row["temperature"] = fit_confidence(head, asked)
     row |= run.dev_score()

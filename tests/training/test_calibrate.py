@@ -108,6 +108,20 @@ def test_what_is_left_over_tells_whether_calls_are_complete(head):
     assert found["stop_right"] > 0.9, "a call too many does more harm"
 
 
+def test_vague_requests_teach_when_to_ask_back_and_not_that_likeness_means_nothing(head):
+    def natural(seed: int) -> list[Part]:
+        return [part(seed, call=True), part(seed + 1, call=False)]
+
+    wanted = replace(part(4, call=True), said=torch.full((ROWS, TOOLS), -5.0))
+    vague = [replace(wanted, gold=torch.full((ROWS,), TOOLS))]
+    calibrate(head, natural(0), vague)
+    other = ChoiceHead(4, 8)
+    calibrate(other, natural(0))
+    assert rates(head, vague)["no_call_right"] > 0.9 > rates(other, vague)["no_call_right"]
+    assert min(rates(head, natural(6)).values()) > 0.8, "the others are told apart as before"
+    assert head.relevance > 0.5 * other.relevance > 0
+
+
 def test_complete_turns_weigh_what_is_said_beside_those_that_lack_a_call():
     both = balanced([part(seed, call=seed % 2 == 0, called=True) for seed in range(5)])
     lacking = sum(float(p.weight[~p.none].sum()) for p in both)

@@ -1,0 +1,109 @@
+"""Which of a tool's optional parameters are given?
+
+A model that writes arguments token by token leaves them out: ``{}`` is nearly always the likeliest object, as some names are the
+likeliest of all tools. So, as with tools, all are scored at once, in one pass behind the tool's name: a parameter is given
+where its value would be copied from words of the conversation that no other one would copy as well, and where the request makes
+its name likelier than an empty request does. The grammar then holds those that are given, and no others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from agent_specializer.edge.choose import common_logits
+from agent_specializer.edge.said import FLOOR, beginning
+from agent_specializer.specs import ToolSpec
+
+COPIED, NAMED, FIRST, BIAS = 1.2, 0.45, 0.15, 1.0
+"""What speaks for giving a parameter, per nat; fitted on requests of held-out families (docs/LOG.md)."""
+MAX_OFFERED = 16
+"""Parameters of a tool that are read, at most; on later ones the model decides as it writes."""
+PLAIN = frozenset(
+    {"type", "properties", "required", "additionalProperties", "title", "description", "$defs", "$schema"}
+)
+"""Of an object's schema, what says nothing of how its parameters depend on each other."""
+
+
+def offered(tool: ToolSpec) -> tuple[str, ...]:
+    """The parameters whose values are words or numbers of the user, where some of them are optional; else none."""
+    schema = tool.parameters
+    properties = schema.get("properties") or {}
+    names = tuple(name for name, sub in properties.items() if _opening(name, sub))[:MAX_OFFERED]
+    optional = schema.keys() <= PLAIN and not set(names) <= set(schema.get("required") or ())
+    return names if optional else ()
+
+
+def offers(tokenizer: PreTrainedTokenizerBase, tool: ToolSpec) -> list[list[int]]:
+    """What stands behind the tool's label where the value of each of `offered` would begin, were it the first; token ids."""
+    properties = tool.parameters.get("properties") or {}
+    texts = [_opening(name, properties[name]) for name in offered(tool)]
+    found: list[list[int]] = tokenizer(texts, add_special_tokens=False).input_ids if texts else []
+    return found
+
+
+def named(model: nn.Module, states: Tensor, runs: Sequence[Sequence[int]]) -> Tensor:
+    """Log-probability of the name in each of `offers`, (parameters,) float32 on the CPU, in nats.
+
+    Args:
+        states: (1 + tokens, hidden), of the model behind the label and behind each token of `runs`, read side by side.
+    """
+    places: list[int] = []
+    owners: list[int] = []
+    targets: list[int] = []
+    start = 0
+    for owner, run in enumerate(runs):
+        # The brace before a name is the same for all, and what opens the value depends on its type.
+        for place in range(1, len(run) - 1):
+            places.append(start + place)
+            owners.append(owner)
+            targets.append(run[place])
+        start += len(run)
+    wanted = torch.tensor(targets)
+    scored, subset = common_logits(model, states[places], wanted)
+    columns = torch.searchsorted(subset, wanted.to(subset.device))
+    chosen = torch.log_softmax(scored, -1).gather(1, columns[:, None])[:, 0].cpu()
+    return torch.zeros(len(runs)).index_add(0, torch.tensor(owners), chosen)
+
+
+def owned(model: nn.Module, states: Tensor, begins: Tensor) -> Tensor:
+    """How far the value of each parameter is copied from words that no other one would copy as well, (parameters,) float32 on the
+    CPU: a log-probability, `FLOOR` or more; arguments as of `said.copied`."""
+    likely = beginning(model, states, begins).exp()
+    share = likely / likely.sum(0).clamp_min(1e-9)
+    return (likely * share).sum(-1).clamp_min(1e-9).log().clamp_min(FLOOR)
+
+
+def given(owned: Tensor, named: Tensor, prior: Tensor) -> Tensor:
+    """Which parameters are given, were all of them optional, (parameters,) bool.
+
+    Args:
+        owned: of `owned`; named: of `named`; prior: the same behind an empty request. Each (parameters,), in nats.
+    """
+    return COPIED * owned + NAMED * (named - prior) + FIRST * (named - named.max()) + BIAS > 0
+
+
+def narrowed(tool: ToolSpec, give: Mapping[str, bool]) -> ToolSpec:
+    """`tool` with those of its optional parameters required that `give` says are given, and without those that are not."""
+    schema = tool.parameters
+    needed = list(schema.get("required") or ())
+    kept = {n: sub for n, sub in schema["properties"].items() if n in needed or give.get(n, True)}
+    needed += [name for name in kept if name not in needed and give.get(name)]
+    parameters = {**schema, "properties": kept, "required": needed}
+    return ToolSpec(name=tool.name, description=tool.description, parameters=parameters)
+
+
+def _opening(name: str, schema: Any) -> str:
+    """The text up to the value of a parameter; empty for what is no word and no number of the request's."""
+    kind = schema.get("type") if isinstance(schema, dict) else None
+    if isinstance(kind, list):
+        kind = next((each for each in kind if each != "null"), None)
+    begins = {"string": '"', "integer": "", "number": "", "array": '["'}
+    if kind not in begins or (kind == "array" and (schema.get("items") or {}).get("type") != "string"):
+        return ""
+    return f"{{{json.dumps(name, ensure_ascii=False)}: {begins[kind]}"

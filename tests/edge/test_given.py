@@ -1,0 +1,190 @@
+"""Which optional parameters are given: which are decided on, what speaks for them, and what becomes of the grammar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from agent_specializer.edge import decode
+from agent_specializer.edge.choose import Branches
+from agent_specializer.edge.engine import EdgeEngine, Request
+from agent_specializer.edge.given import MAX_OFFERED, given, named, narrowed, offered, offers, owned
+from agent_specializer.edge.options import ReplyOptions
+from agent_specializer.edge.passes import Feed, Lanes
+from agent_specializer.edge.said import FLOOR, copied
+from agent_specializer.edge.transcript import EMPTY, label
+from agent_specializer.loragen import Adapter
+from agent_specializer.messages import Message
+from agent_specializer.specs import Toolset, ToolSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+TEXT = {"type": "string"}
+PROPERTIES = {"city": TEXT, "day": TEXT, "seats": {"type": "integer"}}
+
+
+def tool(properties: dict[str, Any], required: tuple[str, ...] = (), **more: Any) -> ToolSpec:
+    parameters = {"type": "object", "properties": properties, "required": list(required), **more}
+    return ToolSpec(name="book", description="d", parameters=parameters)
+
+
+# Which parameters ---------------------------------------------------------------------------------------------------
+
+
+def test_words_and_numbers_are_decided_on_where_some_are_optional() -> None:
+    properties = PROPERTIES | {
+        "pets": {"type": "boolean"},
+        "tags": {"type": "array", "items": TEXT},
+        "sizes": {"type": "array", "items": {"type": "object"}},
+        "note": {"type": ["null", "string"]},
+        "any": {},
+    }
+    assert offered(tool(properties, ("city",))) == ("city", "day", "seats", "tags", "note")
+    assert offered(tool(PROPERTIES, tuple(PROPERTIES))) == ()
+    assert offered(ToolSpec(name="t")) == ()
+    assert len(offered(tool({f"p{i}": TEXT for i in range(20)}))) == MAX_OFFERED
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"minProperties": 1}, {"anyOf": [{"required": ["day"]}]}, {"dependentRequired": {"day": ["city"]}}],
+)
+def test_parameters_that_depend_on_each_other_are_left_to_the_grammar(more: dict[str, Any]) -> None:
+    assert offered(tool(PROPERTIES, **more)) == ()
+
+
+def test_what_is_offered_is_the_object_up_to_the_value(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    runs = offers(tiny_tokenizer, tool(PROPERTIES | {"tags": {"type": "array", "items": TEXT}}))
+    expected = ['{"city": "', '{"day": "', '{"seats": ', '{"tags": ["']
+    assert list(map(tiny_tokenizer.decode, runs)) == expected
+
+
+# What speaks for them -----------------------------------------------------------------------------------------------
+
+
+def test_names_are_scored_as_one_by_one(
+    tiny_gemma: PreTrainedModel, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    prefix = tiny_tokenizer("User: to Oslo\nCall: book\n").input_ids
+    runs = offers(tiny_tokenizer, tool(PROPERTIES))
+    seen = Lanes(tiny_gemma, 1).run({0: Feed(prefix, tree=Branches.of_tokens(runs))})[0]
+    expected = []
+    for run in runs:
+        out = tiny_gemma(torch.tensor([[*prefix, *run]])).logits[0].float().log_softmax(-1)
+        places = range(1, len(run) - 1)
+        expected.append(sum(float(out[len(prefix) + place - 1, run[place]]) for place in places))
+    assert named(tiny_gemma, seen.states, runs).tolist() == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_word_that_another_parameter_would_copy_as_well_counts_less(tiny_gemma: PreTrainedModel) -> None:
+    torch.manual_seed(0)
+    states = torch.randn(3, 16)
+    begins = torch.tensor([1, 7, 20])
+    alone = torch.cat([owned(tiny_gemma, state[None], begins) for state in states])
+    assert torch.allclose(alone, copied(tiny_gemma, states, begins), atol=1e-5)
+    twins = owned(tiny_gemma, states[[0, 0]], begins)
+    assert torch.allclose(twins, (alone[0] - torch.tensor(2.0).log()).clamp_min(FLOOR).expand(2), atol=1e-5)
+    assert (owned(tiny_gemma, states, begins) <= alone + 1e-6).all()
+
+
+def test_what_is_copied_and_named_is_given() -> None:
+    sure, none = torch.tensor([0.0, FLOOR]), torch.zeros(2)
+    assert given(sure, none, none).tolist() == [True, False]
+    assert given(torch.full((2,), -2.0), torch.tensor([0.0, -6.0]), torch.full((2,), -6.0)).tolist() == [
+        True,
+        False,
+    ]
+
+
+# The grammar --------------------------------------------------------------------------------------------------------
+
+
+def test_a_narrowed_tool_takes_what_is_given_and_what_is_required() -> None:
+    some = tool(PROPERTIES | {"pets": {"type": "boolean"}}, ("city",))
+    narrow = narrowed(some, {"city": False, "day": True, "seats": False})
+    assert list(narrow.parameters["properties"]) == ["city", "day", "pets"]
+    assert narrow.parameters["required"] == ["city", "day"]
+    assert some.parameters["required"] == ["city"]
+    assert narrow.fingerprint != some.fingerprint
+
+
+@pytest.fixture
+def toolset() -> Toolset:
+    return Toolset(tools=(tool(PROPERTIES),))
+
+
+def say(text: str) -> list[Message]:
+    return [Message(role="user", content=text)]
+
+
+@pytest.mark.parametrize("choice", [[], ["day"], ["city", "seats"], list(PROPERTIES)])
+def test_calls_have_the_parameters_that_are_given(
+    engine: EdgeEngine,
+    make_adapter: Callable[..., Adapter],
+    toolset: Toolset,
+    monkeypatch: pytest.MonkeyPatch,
+    choice: list[str],
+) -> None:
+    monkeypatch.setattr(decode, "given", lambda *_: torch.tensor([name in choice for name in PROPERTIES]))
+    adapter = make_adapter(engine.pool, toolset)
+    options = ReplyOptions(tool_choice="book", parallel_calls=False)
+    reply = engine.reply(say("two seats to Oslo"), toolset, adapter=adapter, options=options)
+    assert list(reply.calls[0].arguments) == choice
+
+
+def test_what_does_not_fit_the_budget_is_left_to_the_model(
+    engine: EdgeEngine,
+    make_adapter: Callable[..., Adapter],
+    toolset: Toolset,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decode, "given", lambda *_: torch.ones(3, dtype=torch.bool))
+    options = ReplyOptions(tool_choice="book", parallel_calls=False, max_tokens=6)
+    reply = engine.reply(say("a"), toolset, adapter=make_adapter(engine.pool, toolset), options=options)
+    assert reply.calls[0].name == "book"
+    assert len(reply.calls[0].arguments) < 3
+
+
+def test_priors_are_those_of_the_empty_request_under_the_own_adapter_and_measured_once(
+    engine: EdgeEngine,
+    make_adapter: Callable[..., Adapter],
+    toolset: Toolset,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: list[torch.Tensor] = []
+
+    def watched(*args: torch.Tensor) -> torch.Tensor:
+        found.append(args[2])
+        return given(*args)
+
+    monkeypatch.setattr(decode, "given", watched)
+    options = ReplyOptions(tool_choice="book", parallel_calls=False)
+    requests = [
+        Request(say("a b"), toolset, make_adapter(engine.pool, toolset, seed=seed), options=options)
+        for seed in (0, 1)
+    ]
+    engine.reply_batch(requests)
+    pooled_priors, found[:] = list(found), []
+    assert not torch.equal(*pooled_priors)
+    for request, prior in zip(requests, pooled_priors, strict=True):
+        fresh = EdgeEngine(engine.model, engine.tokenizer, pool=engine.pool, head=engine.head)
+        engine._pristine()
+        fresh.reply(request.messages, toolset, adapter=request.adapter, options=options)
+        assert torch.allclose(found.pop(), prior, atol=1e-3)
+        ids = (
+            engine.tokenizer(EMPTY).input_ids
+            + engine.tokenizer(label("book"), add_special_tokens=False).input_ids
+        )
+        runs = offers(engine.tokenizer, toolset.tools[0])
+        with fresh._active(request.adapter), torch.inference_mode():
+            seen = Lanes(fresh.model, 1).run({0: Feed(ids, tree=Branches.of_tokens(runs))})[0]
+            assert torch.allclose(named(fresh.model, seen.states, runs), prior, atol=1e-3)
+        fresh._pristine()
+    before = len(found)
+    monkeypatch.setattr("agent_specializer.edge.engine.named", lambda *_: pytest.fail("measured again"))
+    engine.reply_batch(requests)
+    assert len(found) == before + 2
