@@ -17,11 +17,11 @@ from transformers import PreTrainedTokenizerBase
 from agent_specializer.edge.arguments import Sampler, Tail, decode_arguments
 from agent_specializer.edge.choose import Branches, NameTree, common_logits
 from agent_specializer.edge.events import CallDelta, ChoiceMade, Event, TextDelta
-from agent_specializer.edge.given import given, named, narrowed, offered, offers, owned
+from agent_specializer.edge.given import given, named, narrowed, offered, offers
 from agent_specializer.edge.grammar import Grammars, ToolGrammar
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.passes import Feed, Seen
-from agent_specializer.edge.said import UNSAID, asked_for, beginnings, copied, openings
+from agent_specializer.edge.said import UNSAID, asked_for, beginning, beginnings, copied, openings
 from agent_specializer.edge.transcript import ANSWER, CALL, arguments_text, label
 from agent_specializer.edge.words import decode_words
 from agent_specializer.errors import DecodeError
@@ -287,12 +287,12 @@ def _grammar(job: Job, tail: Tail, tool: ToolSpec, budget: int) -> Generator[Fee
     seen = yield tail.feed(tree=branches)
     model = job.scorer.model
     begins = beginnings(job.tokenizer, job.prompt[job.conversation :])
+    likely = beginning(model, seen.states[1 + branches.ends], begins).exp()
+    required = set(tool.parameters.get("required") or ())
     found = given(
-        owned(model, seen.states[1 + branches.ends], begins),
-        named(model, seen.states, runs),
-        job.naming(tool),
+        likely, named(model, seen.states, runs), job.naming(tool), [name in required for name in names]
     )
-    narrow = job.grammars.of(narrowed(tool, dict(zip(names, found.tolist(), strict=True))))
+    narrow = job.grammars.of(narrowed(tool, dict(zip(names, found, strict=True))))
     return narrow if narrow.shortest is not None and len(narrow.shortest) <= budget else whole
 
 

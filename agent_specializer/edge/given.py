@@ -2,8 +2,8 @@
 
 A model that writes arguments token by token leaves them out: ``{}`` is nearly always the likeliest object, as some names are the
 likeliest of all tools. So, as with tools, all are scored at once, in one pass behind the tool's name: a parameter is given
-where its value would be copied from words of the conversation that no other one would copy as well, and where the request makes
-its name likelier than an empty request does. The grammar then holds those that are given, and no others.
+where its value would be copied from words of the conversation that are no other one's, and where the request makes its name likelier
+than an empty request does. The grammar then holds those that are given, and no others.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from agent_specializer.edge.choose import common_logits
-from agent_specializer.edge.said import FLOOR, beginning
+from agent_specializer.edge.said import FLOOR
 from agent_specializer.specs import ToolSpec
 
-COPIED, NAMED, FIRST, BIAS = 1.2, 0.45, 0.15, 1.0
-"""What speaks for giving a parameter, per nat; fitted on requests of held-out families (docs/LOG.md)."""
+NAMED, BIAS = 0.17, 0.42
+"""What speaks for giving a parameter beside the log-probability that its value is copied: per nat that the request makes its name
+likelier, and always. Fitted on requests of held-out families (docs/LOG.md)."""
+SURE = -1.0
+"""From here on the words of a required parameter are its own."""
 MAX_OFFERED = 16
 """Parameters of a tool that are read, at most; on later ones the model decides as it writes."""
 PLAIN = frozenset(
@@ -71,21 +74,39 @@ def named(model: nn.Module, states: Tensor, runs: Sequence[Sequence[int]]) -> Te
     return torch.zeros(len(runs)).index_add(0, torch.tensor(owners), chosen)
 
 
-def owned(model: nn.Module, states: Tensor, begins: Tensor) -> Tensor:
-    """How far the value of each parameter is copied from words that no other one would copy as well, (parameters,) float32 on the
-    CPU: a log-probability, `FLOOR` or more; arguments as of `said.copied`."""
-    likely = beginning(model, states, begins).exp()
-    share = likely / likely.sum(0).clamp_min(1e-9)
-    return (likely * share).sum(-1).clamp_min(1e-9).log().clamp_min(FLOOR)
+def given(likely: Tensor, named: Tensor, prior: Tensor, required: Sequence[bool]) -> list[bool]:
+    """Which parameters are given, were all of them optional.
 
-
-def given(owned: Tensor, named: Tensor, prior: Tensor) -> Tensor:
-    """Which parameters are given, were all of them optional, (parameters,) bool.
+    One after another, the surest first; the words with which its value begins are no other one's from then on.
 
     Args:
-        owned: of `owned`; named: of `named`; prior: the same behind an empty request. Each (parameters,), in nats.
+        likely: (parameters, begins) probabilities, of `said.beginning`; named, prior: of `named` behind the request and behind an
+            empty one, (parameters,) in nats; required: for each, whether it is there in any case.
     """
-    return COPIED * owned + NAMED * (named - prior) + FIRST * (named - named.max()) + BIAS > 0
+    reasons = NAMED * (named - prior) + BIAS
+    free = torch.ones(likely.shape[1])
+    found = [False] * len(likely)
+
+    def copied() -> Tensor:
+        return (likely * free).sum(-1).clamp_min(1e-9).log().clamp_min(FLOOR)
+
+    def take(parameter: int) -> None:
+        free[likely[parameter] >= likely[parameter].amax() / 2] = 0.0
+        found[parameter] = True
+
+    sure = (copied() > SURE).tolist()
+    for parameter, needed in enumerate(required):
+        if needed and sure[parameter]:
+            take(parameter)
+    taken = torch.tensor([needed or given for needed, given in zip(required, found, strict=True)])
+    while not taken.all():
+        scores = (copied() + reasons).masked_fill(taken, float("-inf"))
+        best = int(scores.argmax())
+        if scores[best] <= 0:
+            break
+        take(best)
+        taken[best] = True
+    return found
 
 
 def narrowed(tool: ToolSpec, give: Mapping[str, bool]) -> ToolSpec:

@@ -11,10 +11,9 @@ import torch
 from agent_specializer.edge import decode
 from agent_specializer.edge.choose import Branches
 from agent_specializer.edge.engine import EdgeEngine, Request
-from agent_specializer.edge.given import MAX_OFFERED, given, named, narrowed, offered, offers, owned
+from agent_specializer.edge.given import MAX_OFFERED, given, named, narrowed, offered, offers
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.passes import Feed, Lanes
-from agent_specializer.edge.said import FLOOR, copied
 from agent_specializer.edge.transcript import EMPTY, label
 from agent_specializer.loragen import Adapter
 from agent_specializer.messages import Message
@@ -80,24 +79,30 @@ def test_names_are_scored_as_one_by_one(
     assert named(tiny_gemma, seen.states, runs).tolist() == pytest.approx(expected, abs=1e-3)
 
 
-def test_a_word_that_another_parameter_would_copy_as_well_counts_less(tiny_gemma: PreTrainedModel) -> None:
-    torch.manual_seed(0)
-    states = torch.randn(3, 16)
-    begins = torch.tensor([1, 7, 20])
-    alone = torch.cat([owned(tiny_gemma, state[None], begins) for state in states])
-    assert torch.allclose(alone, copied(tiny_gemma, states, begins), atol=1e-5)
-    twins = owned(tiny_gemma, states[[0, 0]], begins)
-    assert torch.allclose(twins, (alone[0] - torch.tensor(2.0).log()).clamp_min(FLOOR).expand(2), atol=1e-5)
-    assert (owned(tiny_gemma, states, begins) <= alone + 1e-6).all()
+def chosen(
+    likely: list[list[float]], *, named: list[float] | None = None, required: tuple[int, ...] = ()
+) -> list[bool]:
+    count = len(likely)
+    told = torch.tensor(named or [0.0] * count)
+    return given(torch.tensor(likely), told, torch.zeros(count), [at in required for at in range(count)])
 
 
-def test_what_is_copied_and_named_is_given() -> None:
-    sure, none = torch.tensor([0.0, FLOOR]), torch.zeros(2)
-    assert given(sure, none, none).tolist() == [True, False]
-    assert given(torch.full((2,), -2.0), torch.tensor([0.0, -6.0]), torch.full((2,), -6.0)).tolist() == [
-        True,
-        False,
-    ]
+def test_what_is_copied_is_given_and_a_name_that_the_request_calls_for_helps() -> None:
+    assert chosen([[0.9, 0.0], [0.0, 0.3]]) == [True, False]
+    assert chosen([[0.9, 0.0], [0.0, 0.3]], named=[0.0, 9.0]) == [True, True]
+    assert chosen([[0.9, 0.0], [0.0, 0.3]], named=[-9.0, 0.0]) == [False, False]
+    assert chosen([[0.0, 0.0]]) == [False]
+
+
+def test_a_word_is_given_once_to_the_parameter_that_is_surest_of_it() -> None:
+    assert chosen([[0.8, 0.05], [0.9, 0.05]]) == [False, True]
+    assert chosen([[0.8, 0.05], [0.9, 0.05]], named=[6.0, 0.0]) == [True, False]
+    assert chosen([[0.8, 0.05], [0.3, 0.65]]) == [True, True], "the words that are left are enough"
+
+
+def test_what_is_required_keeps_its_words_where_the_request_says_them() -> None:
+    assert chosen([[0.9, 0.0], [0.9, 0.05]], required=(0,)) == [True, False]
+    assert chosen([[0.1, 0.0], [0.9, 0.05]], required=(0,)) == [False, True]
 
 
 # The grammar --------------------------------------------------------------------------------------------------------
@@ -129,7 +134,7 @@ def test_calls_have_the_parameters_that_are_given(
     monkeypatch: pytest.MonkeyPatch,
     choice: list[str],
 ) -> None:
-    monkeypatch.setattr(decode, "given", lambda *_: torch.tensor([name in choice for name in PROPERTIES]))
+    monkeypatch.setattr(decode, "given", lambda *_: [name in choice for name in PROPERTIES])
     adapter = make_adapter(engine.pool, toolset)
     options = ReplyOptions(tool_choice="book", parallel_calls=False)
     reply = engine.reply(say("two seats to Oslo"), toolset, adapter=adapter, options=options)
@@ -142,7 +147,7 @@ def test_what_does_not_fit_the_budget_is_left_to_the_model(
     toolset: Toolset,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(decode, "given", lambda *_: torch.ones(3, dtype=torch.bool))
+    monkeypatch.setattr(decode, "given", lambda *_: [True] * 3)
     options = ReplyOptions(tool_choice="book", parallel_calls=False, max_tokens=6)
     reply = engine.reply(say("a"), toolset, adapter=make_adapter(engine.pool, toolset), options=options)
     assert reply.calls[0].name == "book"
@@ -157,9 +162,11 @@ def test_priors_are_those_of_the_empty_request_under_the_own_adapter_and_measure
 ) -> None:
     found: list[torch.Tensor] = []
 
-    def watched(*args: torch.Tensor) -> torch.Tensor:
-        found.append(args[2])
-        return given(*args)
+    def watched(
+        likely: torch.Tensor, named: torch.Tensor, prior: torch.Tensor, needed: list[bool]
+    ) -> list[bool]:
+        found.append(prior)
+        return given(likely, named, prior, needed)
 
     monkeypatch.setattr(decode, "given", watched)
     options = ReplyOptions(tool_choice="book", parallel_calls=False)
