@@ -49,6 +49,7 @@ class Part:
     Attributes:
         names: calibrated names, (rows, choices).
         likenesses: of keys to the request; talk: (rows,), how it sounds; both None without keys.
+        said: how far the request says what each tool requires (`edge.said`); None where that is not asked.
         made, absent: bool, called already and left out; these and `likenesses` (rows, tools).
         gold: (rows,) the right choice; called: (rows,) bool; weight: (rows,).
     """
@@ -57,7 +58,7 @@ class Part:
     likenesses: Tensor | None
     left: Tensor | None
     talk: Tensor | None
-    said: Tensor
+    said: Tensor | None
     made: Tensor
     absent: Tensor
     gold: Tensor
@@ -76,8 +77,11 @@ class Part:
 
 
 @torch.no_grad()
-def _said(trainer: Trainer, toolset: Toolset, batch: Batch, scores: Tensor, gates: Tensor) -> Tensor:
+def _said(trainer: Trainer, toolset: Toolset, batch: Batch, scores: Tensor, gates: Tensor) -> Tensor | None:
     """`Part.said` of `batch`, in which `scores` (rows, choices) says which tools are likely under `gates`."""
+    # With the tools in the prompt a value may also be a word of theirs: nothing is told by copying it.
+    if len(batch.context):
+        return None
     tokenizer, edge, pool = trainer.tokenizer, trainer.edge, trainer.generator.pool
     tools = scores.shape[1] - 1
     said = torch.zeros(len(scores), tools)
@@ -92,8 +96,7 @@ def _said(trainer: Trainer, toolset: Toolset, batch: Batch, scores: Tensor, gate
             own = batch.ids[row, : int(batch.last[row]) + 1].tolist()
             tree = Branches.of_tokens([run for at in wanted for run in runs[at]])
             feeds[lane], of[lane] = Feed(own, tree=tree), [row, *wanted]
-    # With the tools in the prompt a value may also be a word of theirs: nothing is told by copying it.
-    if not feeds or len(batch.context):
+    if not feeds:
         return said.to(scores.device)
     with pooled(edge, pool, gates[None]):
         seen = Lanes(edge, len(feeds)).run(feeds)
@@ -149,14 +152,17 @@ def calibrate(head: ChoiceHead, parts: Sequence[Part], vague: Sequence[Part] = (
     whether = [head.words_bias, head.words_name, head.unsure, head.stop_bias, head.stop_name]
     if head.query is not None:
         whether += [head.words_talk, head.relevance, head.stop_left]
+    asks = all(part.said is not None for part in every)
     with torch.no_grad():
-        head.ask.fill_(1.0)
+        head.ask.fill_(float(asks))
         head.ask_bias.fill_(-3.0)
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS if asks else 1):
         _minimise(whether, lambda: _mean([(p, _whether_loss(head, p), p.weight) for p in both]))
-        _minimise(
-            [head.ask, head.ask_bias], lambda: _mean([(p, _whether_loss(head, p), p.weight) for p in every])
-        )
+        if asks:
+            _minimise(
+                [head.ask, head.ask_bias],
+                lambda: _mean([(p, _whether_loss(head, p), p.weight) for p in every]),
+            )
     with torch.no_grad():
         head.ask.clamp_(min=0.0)
     scalars = {name: float(value.detach()) for name, value in head.named_parameters() if not value.dim()}

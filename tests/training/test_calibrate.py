@@ -122,6 +122,11 @@ def test_vague_requests_teach_when_to_ask_back_and_not_that_likeness_means_nothi
     assert head.relevance > 0.5 * other.relevance > 0
 
 
+def test_where_it_is_not_asked_what_is_said_nothing_is_fitted(head):
+    calibrate(head, [replace(part(0, call=True), said=None), replace(part(1, call=False), said=None)])
+    assert float(head.ask) == 0.0
+
+
 def test_complete_turns_weigh_what_is_said_beside_those_that_lack_a_call():
     both = balanced([part(seed, call=seed % 2 == 0, called=True) for seed in range(5)])
     lacking = sum(float(p.weight[~p.none].sum()) for p in both)
