@@ -71,7 +71,6 @@ def test_reordering_hits_editing_misses_and_what_is_cached_verifies(specializer:
     ("parameter", "said", "unsaid"),
     [
         ("city", "Which weather will it be in Lisbon tomorrow?", "Which weather will it be tomorrow?"),
-        ("title", "play Paper Planes", "play some song or other"),
         ("recipient", "write a mail to bob@example.org", "write a mail for me please"),
     ],
 )
@@ -92,3 +91,30 @@ def test_a_value_that_a_request_says_is_told_from_one_that_it_does_not(
     for request in (said, unsaid):
         agent.ask(request)
     assert found[0] > UNSAID > found[1]
+
+
+@pytest.mark.parametrize(
+    ("request_", "arguments"),
+    [
+        ("set an alarm for six am", {"time": "six am"}),
+        ("set an alarm please", {}),
+        ("wake me on monday", {"day": "monday"}),
+        ("play the playlist gym", {"playlist": "gym"}),
+        ("play something by Miles Davis", {"artist": "Miles Davis"}),
+        ("play music", {}),
+    ],
+)
+def test_optional_parameters_are_given_where_the_request_says_them(
+    specializer: Specializer, request_: str, arguments: dict[str, str]
+) -> None:
+    text = {"type": "string"}
+    alarm = {"type": "object", "properties": {"time": text, "day": text, "label": text}}
+    music = {"type": "object", "properties": {"artist": text, "song": text, "playlist": text}}
+    agent = specializer.create_agent(
+        "bedside",
+        [
+            ToolSpec(name="set_alarm", description="Set an alarm.", parameters=alarm),
+            ToolSpec(name="play_music", description="Play music.", parameters=music),
+        ],
+    )
+    assert agent.ask(request_).calls[0].arguments == arguments

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from agent_specializer.edge.arguments import Sampler, Tail, decode_arguments
 from agent_specializer.edge.choose import Branches, NameTree, common_logits
 from agent_specializer.edge.events import CallDelta, ChoiceMade, Event, TextDelta
-from agent_specializer.edge.given import given, named, narrowed, offered, offers
+from agent_specializer.edge.given import given, named, narrowed, of_its_name, offered, offers
 from agent_specializer.edge.grammar import Grammars, ToolGrammar
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.passes import Feed, Seen
@@ -288,6 +288,7 @@ def _grammar(job: Job, tail: Tail, tool: ToolSpec, budget: int) -> Generator[Fee
     model = job.scorer.model
     begins = beginnings(job.tokenizer, job.prompt[job.conversation :])
     likely = beginning(model, seen.states[1 + branches.ends], begins).exp()
+    likely[:, of_its_name(job.tokenizer, tool, begins)] = 0.0
     required = set(tool.parameters.get("required") or ())
     found = given(
         likely, named(model, seen.states, runs), job.naming(tool), [name in required for name in names]

@@ -9,6 +9,7 @@ than an empty request does. The grammar then holds those that are given, and no 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -72,6 +73,17 @@ def named(model: nn.Module, states: Tensor, runs: Sequence[Sequence[int]]) -> Te
     columns = torch.searchsorted(subset, wanted.to(subset.device))
     chosen = torch.log_softmax(scored, -1).gather(1, columns[:, None])[:, 0].cpu()
     return torch.zeros(len(runs)).index_add(0, torch.tensor(owners), chosen)
+
+
+def of_its_name(tokenizer: PreTrainedTokenizerBase, tool: ToolSpec, begins: Tensor) -> Tensor:
+    """Which of `begins` (`said.beginnings`) are words of the tool's own name, (begins,) bool: they ask for the tool, and are no values."""
+    pieces: list[str] = tokenizer.convert_ids_to_tokens(begins.tolist())  # type: ignore[assignment]
+    words = {_stem(word) for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", tool.name)}
+    return torch.tensor([_stem(piece.strip("\u2581\u0120")) in words for piece in pieces], dtype=torch.bool)
+
+
+def _stem(word: str) -> str:
+    return word.lower().rstrip("s")
 
 
 def given(likely: Tensor, named: Tensor, prior: Tensor, required: Sequence[bool]) -> list[bool]:

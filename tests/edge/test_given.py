@@ -11,7 +11,7 @@ import torch
 from agent_specializer.edge import decode
 from agent_specializer.edge.choose import Branches
 from agent_specializer.edge.engine import EdgeEngine, Request
-from agent_specializer.edge.given import MAX_OFFERED, given, named, narrowed, offered, offers
+from agent_specializer.edge.given import MAX_OFFERED, given, named, narrowed, of_its_name, offered, offers
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.passes import Feed, Lanes
 from agent_specializer.edge.transcript import EMPTY, label
@@ -98,6 +98,21 @@ def test_a_word_is_given_once_to_the_parameter_that_is_surest_of_it() -> None:
     assert chosen([[0.8, 0.05], [0.9, 0.05]]) == [False, True]
     assert chosen([[0.8, 0.05], [0.9, 0.05]], named=[6.0, 0.0]) == [True, False]
     assert chosen([[0.8, 0.05], [0.3, 0.65]]) == [True, True], "the words that are left are enough"
+
+
+class Pieces:
+    """A tokenizer whose tokens are these words."""
+
+    words = ("alarm", "Alarms", "\u2581set", "ten", "al")
+
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+        return [self.words[token] for token in ids]
+
+
+@pytest.mark.parametrize("name", ["set_alarm", "setAlarms", "alarm-set", "SET.ALARM"])
+def test_words_of_the_tools_name_ask_for_it_and_are_no_values(name: str) -> None:
+    own = of_its_name(Pieces(), ToolSpec(name=name), torch.arange(5))  # type: ignore[arg-type]
+    assert own.tolist() == [True, True, True, False, False]
 
 
 def test_what_is_required_keeps_its_words_where_the_request_says_them() -> None:
