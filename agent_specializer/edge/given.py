@@ -133,10 +133,16 @@ def narrowed(tool: ToolSpec, give: Mapping[str, bool]) -> ToolSpec:
 
 def _opening(name: str, schema: Any) -> str:
     """The text up to the value of a parameter; empty for what is no word and no number of the request's."""
+    kind = _kind(schema)
+    begins = {"string": '"', "integer": "", "number": "", "array": '["'}
+    if kind not in begins or (kind == "array" and _kind(schema.get("items")) != "string"):
+        return ""
+    return f"{{{json.dumps(name, ensure_ascii=False)}: {begins[kind]}"
+
+
+def _kind(schema: Any) -> Any:
+    """The type that a value of `schema` has where it is not null; None where that is not said."""
     kind = schema.get("type") if isinstance(schema, dict) else None
     if isinstance(kind, list):
         kind = next((each for each in kind if each != "null"), None)
-    begins = {"string": '"', "integer": "", "number": "", "array": '["'}
-    if kind not in begins or (kind == "array" and (schema.get("items") or {}).get("type") != "string"):
-        return ""
-    return f"{{{json.dumps(name, ensure_ascii=False)}: {begins[kind]}"
+    return kind

@@ -41,6 +41,8 @@ def test_words_and_numbers_are_decided_on_where_some_are_optional() -> None:
         "sizes": {"type": "array", "items": {"type": "object"}},
         "note": {"type": ["null", "string"]},
         "any": {},
+        "all": True,
+        "free": {"type": "array", "items": True},
     }
     assert offered(tool(properties, ("city",))) == ("city", "day", "seats", "tags", "note")
     assert offered(tool(PROPERTIES, tuple(PROPERTIES))) == ()
