@@ -242,3 +242,17 @@ def test_the_second_stage_fits_keys_to_requests(trainer):
     assert fitted["ask"] == pytest.approx(run.generator.head.ask.item())
     assert fitted["ask"] >= 0
     assert fitted["temperature"] > 0
+
+
+def test_a_run_of_no_steps_fits_keys_and_scalars_to_the_experts_that_it_starts_with(trainer):
+    folder = trainer("experts", steps=2).run()
+    run = trainer("fitted", start=folder, steps=0)
+    experts = {name: value.clone() for name, value in run.generator.pool.named_parameters()}
+    before = {name: value.clone() for name, value in run.generator.head.named_parameters()}
+    run.run()
+    assert run.finished
+    assert all(torch.equal(value, experts[name]) for name, value in run.generator.pool.named_parameters())
+    after = dict(run.generator.head.named_parameters())
+    assert all(
+        not torch.equal(after[name], before[name]) for name in ("log_alpha", "words_bias", "talk.weight")
+    )
