@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from agent_specializer import Specializer, ToolSpec
-from agent_specializer.edge import decode
-from agent_specializer.edge.said import UNSAID, copied
+from agent_specializer.edge.decode import Scorer
 from agent_specializer.loragen.models import LINEARS, decoder, gated_mlps
 
 pytestmark = pytest.mark.embedded
@@ -81,16 +80,17 @@ def test_a_value_that_a_request_says_is_told_from_one_that_it_does_not(
     run = ToolSpec(name="run", description=f"Takes a {parameter}.", parameters=text)
     agent = specializer.create_agent(f"asks-{parameter}", [run])
     found: list[float] = []
+    gives = Scorer.gives
 
     def watched(*args: Any) -> torch.Tensor:
-        out = copied(*args)
+        out = gives(*args)
         found.extend(out.tolist())
         return out
 
-    monkeypatch.setattr(decode, "copied", watched)
+    monkeypatch.setattr(Scorer, "gives", watched)
     for request in (said, unsaid):
         agent.ask(request)
-    assert found[0] > UNSAID > found[1]
+    assert found[0] > 0 > found[1]
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ from transformers import PreTrainedTokenizerBase
 from agent_specializer.edge.arguments import Sampler, Tail, decode_arguments
 from agent_specializer.edge.choose import Branches, NameTree, common_logits
 from agent_specializer.edge.events import CallDelta, ChoiceMade, Event, TextDelta
-from agent_specializer.edge.given import given, named, narrowed, of_its_name, offered, offers
+from agent_specializer.edge.given import given, named, narrowed, offered, offers
 from agent_specializer.edge.grammar import Grammars, ToolGrammar
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.passes import Feed, Seen
-from agent_specializer.edge.said import UNSAID, asked_for, beginning, beginnings, copied, openings
+from agent_specializer.edge.said import asked_for, beginning, beginnings, copied, openings
 from agent_specializer.edge.transcript import ANSWER, CALL, arguments_text, label
 from agent_specializer.edge.words import decode_words
 from agent_specializer.errors import DecodeError
@@ -79,10 +79,16 @@ class Scorer:
         """Whether it counts that a request does not say what a tool requires."""
         return self.head is not None and float(self.head.ask) > 0
 
-    def asking(self, said: Tensor) -> Tensor:
-        """What speaks for asking back where the parameters of the likeliest tool are said so far, (parameters,); a number."""
+    def gives(self, changes: Tensor, copied: Tensor) -> Tensor:
+        """How far the conversation gives each parameter, (parameters,) in nats on the CPU; arguments as of `ChoiceHead.gives`."""
         assert self.head is not None
-        return self.head.asking(said.min().to(self.head.ask.device)).detach().float().cpu()
+        device = self.head.ask.device
+        return self.head.gives(changes.to(device), copied.to(device)).detach().float().cpu()
+
+    def asking(self, given: Tensor) -> Tensor:
+        """What speaks for asking back where the parameters of the likeliest tool are given so far, (parameters,); a number."""
+        assert self.head is not None
+        return self.head.asking(given.min().to(self.head.ask.device)).detach().float().cpu()
 
     @property
     def temperature(self) -> float:
@@ -100,6 +106,8 @@ class Job:
 
     Attributes:
         naming: of a tool, the priors of its parameters' names (`given.named`).
+        unasked: of a tool, what the model makes of the openings of what it requires after an empty request,
+            (parameters, hidden).
         conversation: first token of the prompt that belongs to the conversation.
         made: calls of the newest turn that were made before this reply: their results stand in the prompt.
         cached: how many tokens of the prompt are in its lane's cache already.
@@ -116,6 +124,7 @@ class Job:
     began: float
     emit: Callable[[Event], None]
     naming: Callable[[ToolSpec], Tensor]
+    unasked: Callable[[ToolSpec], Tensor]
     conversation: int = 1
     made: tuple[Call, ...] = ()
     cached: int = 0
@@ -184,20 +193,21 @@ def decode_reply(job: Job) -> Generator[Feed, Seen, Outcome]:
 
 
 def _asking(job: Job, tail: Tail, scores: Tensor) -> Generator[Feed, Seen, tuple[str, ...]]:
-    """Adds to `scores` what speaks for asking back before the likeliest tool is called; the parameters that are not said."""
+    """Adds to `scores` what speaks for asking back before the likeliest tool is called; the parameters that are not given."""
     if not job.scorer.asks:
         return ()
     tool = job.toolset.tools[int(scores[:-1].argmax())]
     parameters = asked_for(tool)
     if not parameters:
-        scores[-1] = torch.logaddexp(scores[-1], job.scorer.asking(torch.zeros(1)))
         return ()
     branches = Branches.of_tokens(openings(job.tokenizer, tool))
-    seen = yield tail.feed(tree=branches)
+    seen = yield tail.feed(tree=branches, words=True)
+    assert seen.branches is not None
     begins = beginnings(job.tokenizer, job.prompt[job.conversation :])
-    said = copied(job.scorer.model, seen.states[1 + branches.ends], begins)
-    scores[-1] = torch.logaddexp(scores[-1], job.scorer.asking(said))
-    return tuple(name for name, known in zip(parameters, said.tolist(), strict=True) if known < UNSAID)
+    likely = beginning(job.scorer.model, seen.states[1 + branches.ends], begins, job.tokenizer, tool)
+    given = job.scorer.gives(seen.branches[branches.ends] - job.unasked(tool), copied(likely, begins.times))
+    scores[-1] = torch.logaddexp(scores[-1], job.scorer.asking(given))
+    return tuple(name for name, known in zip(parameters, given.tolist(), strict=True) if known < 0)
 
 
 def _ranking(
@@ -287,11 +297,14 @@ def _grammar(job: Job, tail: Tail, tool: ToolSpec, budget: int) -> Generator[Fee
     seen = yield tail.feed(tree=branches)
     model = job.scorer.model
     begins = beginnings(job.tokenizer, job.prompt[job.conversation :])
-    likely = beginning(model, seen.states[1 + branches.ends], begins).exp()
-    likely[:, of_its_name(job.tokenizer, tool, begins)] = 0.0
+    likely = beginning(model, seen.states[1 + branches.ends], begins, job.tokenizer, tool)
     required = set(tool.parameters.get("required") or ())
     found = given(
-        likely, named(model, seen.states, runs), job.naming(tool), [name in required for name in names]
+        likely,
+        begins.times,
+        named(model, seen.states, runs),
+        job.naming(tool),
+        [name in required for name in names],
     )
     narrow = job.grammars.of(narrowed(tool, dict(zip(names, found, strict=True))))
     return narrow if narrow.shortest is not None and len(narrow.shortest) <= budget else whole

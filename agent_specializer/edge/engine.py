@@ -28,6 +28,7 @@ from agent_specializer.edge.options import DEFAULTS, ReplyOptions
 from agent_specializer.edge.passes import Feed, KeysValues, Lanes, Seen
 from agent_specializer.edge.pooled import pooled
 from agent_specializer.edge.recent import Recent
+from agent_specializer.edge.said import openings
 from agent_specializer.edge.transcript import EMPTY, label, newest_turn, render
 from agent_specializer.edge.turns import Deadline, FairLock
 from agent_specializer.errors import AdapterError, DecodeError
@@ -96,6 +97,7 @@ class EdgeEngine:
         self._trees: Recent[NameTree] = Recent(REMEMBERED)
         self._priors: Recent[Tensor] = Recent(REMEMBERED)
         self._namings: Recent[Tensor] = Recent(16 * REMEMBERED)
+        self._unasked: Recent[Tensor] = Recent(4 * REMEMBERED)
         self._tool_tokens: Recent[int] = Recent(REMEMBERED)
         self._prefixes: Recent[tuple[list[int], KeysValues]] = Recent(KEPT_PREFIXES)
         context = getattr(model.config, "max_position_embeddings", None)
@@ -364,17 +366,37 @@ class EdgeEngine:
 
     def _naming(self, request: Request, tool: ToolSpec, weights: Weights | None) -> Tensor:
         """The priors of the names of a tool's parameters (`given.named`), measured once and remembered."""
-        context = request.toolset.fingerprint if request.tools_in_prompt else ""
-        key = (tool.fingerprint, weights_key(request.adapter), context)
+        key = self._key(request, tool)
         found = self._namings.get(key)
         if found is None:
             runs = offers(self.tokenizer, tool)
-            ids = self._ids(request, EMPTY)
-            ids += self.tokenizer(label(tool.name), add_special_tokens=False).input_ids
-            feed = Feed(ids, tree=Branches.of_tokens(runs))
-            seen = Lanes(self.model, 1, weights=weights).run({0: feed})[0]
+            called = self.tokenizer(label(tool.name), add_special_tokens=False).input_ids
+            seen = self._behind_nothing(request, called, runs, weights)
             found = self._namings.put(key, named(self.model, seen.states, runs))
         return found
+
+    def _unasked_of(self, request: Request, tool: ToolSpec, weights: Weights | None) -> Tensor:
+        """What the model makes of the openings of what a tool requires (`said.openings`) after an empty request, read once and
+        remembered."""
+        key = self._key(request, tool)
+        found = self._unasked.get(key)
+        if found is None:
+            runs = openings(self.tokenizer, tool)
+            seen = self._behind_nothing(request, [], runs, weights)
+            assert seen.branches is not None
+            found = self._unasked.put(key, seen.branches[Branches.of_tokens(runs).ends].clone())
+        return found
+
+    def _key(self, request: Request, tool: ToolSpec) -> Hashable:
+        context = request.toolset.fingerprint if request.tools_in_prompt else ""
+        return tool.fingerprint, weights_key(request.adapter), context
+
+    def _behind_nothing(
+        self, request: Request, tokens: list[int], runs: list[list[int]], weights: Weights | None
+    ) -> Seen:
+        """What the model makes of `runs` side by side behind an empty request and `tokens`."""
+        feed = Feed([*self._ids(request, EMPTY), *tokens], tree=Branches.of_tokens(runs), words=True)
+        return Lanes(self.model, 1, weights=weights).run({0: feed})[0]
 
     def _job(
         self,
@@ -418,6 +440,7 @@ class EdgeEngine:
             began=began,
             emit=emit,
             naming=lambda tool: self._naming(request, tool, weights),
+            unasked=lambda tool: self._unasked_of(request, tool, weights),
             conversation=max(1, prompt.tool_tokens),
             made=tuple(call for message in newest for call in message.calls),
         )

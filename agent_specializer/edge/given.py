@@ -8,8 +8,6 @@ than an empty request does. The grammar then holds those that are given, and no 
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from agent_specializer.edge.choose import common_logits
-from agent_specializer.edge.said import FLOOR
+from agent_specializer.edge.said import Claims, kind, opening
 from agent_specializer.specs import ToolSpec
 
 NAMED, BIAS = 0.17, 0.42
@@ -26,6 +24,8 @@ NAMED, BIAS = 0.17, 0.42
 likelier, and always. Fitted on requests of held-out families (docs/LOG.md)."""
 SURE = -1.0
 """From here on the words of a required parameter are its own."""
+FLOOR = -6.0
+"""Log-probability below which all is the same."""
 MAX_OFFERED = 16
 """Parameters of a tool that are read, at most; on later ones the model decides as it writes."""
 PLAIN = frozenset(
@@ -38,7 +38,7 @@ def offered(tool: ToolSpec) -> tuple[str, ...]:
     """The parameters whose values are words or numbers of the user, where some of them are optional; else none."""
     schema = tool.parameters
     properties = schema.get("properties") or {}
-    names = tuple(name for name, sub in properties.items() if _opening(name, sub))[:MAX_OFFERED]
+    names = tuple(name for name, sub in properties.items() if _is_read(sub))[:MAX_OFFERED]
     optional = schema.keys() <= PLAIN and not set(names) <= set(schema.get("required") or ())
     return names if optional else ()
 
@@ -46,7 +46,7 @@ def offered(tool: ToolSpec) -> tuple[str, ...]:
 def offers(tokenizer: PreTrainedTokenizerBase, tool: ToolSpec) -> list[list[int]]:
     """What stands behind the tool's label where the value of each of `offered` would begin, were it the first; token ids."""
     properties = tool.parameters.get("properties") or {}
-    texts = [_opening(name, properties[name]) for name in offered(tool)]
+    texts = [opening(name, properties[name]) for name in offered(tool)]
     found: list[list[int]] = tokenizer(texts, add_special_tokens=False).input_ids if texts else []
     return found
 
@@ -75,35 +75,26 @@ def named(model: nn.Module, states: Tensor, runs: Sequence[Sequence[int]]) -> Te
     return torch.zeros(len(runs)).index_add(0, torch.tensor(owners), chosen)
 
 
-def of_its_name(tokenizer: PreTrainedTokenizerBase, tool: ToolSpec, begins: Tensor) -> Tensor:
-    """Which of `begins` (`said.beginnings`) are words of the tool's own name, (begins,) bool: they ask for the tool, and are no values."""
-    pieces: list[str] = tokenizer.convert_ids_to_tokens(begins.tolist())  # type: ignore[assignment]
-    words = {_stem(word) for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", tool.name)}
-    return torch.tensor([_stem(piece.strip("\u2581\u0120")) in words for piece in pieces], dtype=torch.bool)
-
-
-def _stem(word: str) -> str:
-    return word.lower().rstrip("s")
-
-
-def given(likely: Tensor, named: Tensor, prior: Tensor, required: Sequence[bool]) -> list[bool]:
+def given(
+    likely: Tensor, times: Tensor, named: Tensor, prior: Tensor, required: Sequence[bool]
+) -> list[bool]:
     """Which parameters are given, were all of them optional.
 
     One after another, the surest first; the words with which its value begins are no other one's from then on.
 
     Args:
-        likely: (parameters, begins) probabilities, of `said.beginning`; named, prior: of `named` behind the request and behind an
+        likely, times: as of `said.Claims`; named, prior: of `named` behind the request and behind an
             empty one, (parameters,) in nats; required: for each, whether it is there in any case.
     """
     reasons = NAMED * (named - prior) + BIAS
-    free = torch.ones(likely.shape[1])
+    claims = Claims(likely, times)
     found = [False] * len(likely)
 
     def copied() -> Tensor:
-        return (likely * free).sum(-1).clamp_min(1e-9).log().clamp_min(FLOOR)
+        return claims.copied().clamp_min(1e-9).log().clamp_min(FLOOR)
 
     def take(parameter: int) -> None:
-        free[likely[parameter] >= likely[parameter].amax() / 2] = 0.0
+        claims.take(parameter)
         found[parameter] = True
 
     sure = (copied() > SURE).tolist()
@@ -131,18 +122,9 @@ def narrowed(tool: ToolSpec, give: Mapping[str, bool]) -> ToolSpec:
     return ToolSpec(name=tool.name, description=tool.description, parameters=parameters)
 
 
-def _opening(name: str, schema: Any) -> str:
-    """The text up to the value of a parameter; empty for what is no word and no number of the request's."""
-    kind = _kind(schema)
-    begins = {"string": '"', "integer": "", "number": "", "array": '["'}
-    if kind not in begins or (kind == "array" and _kind(schema.get("items")) != "string"):
-        return ""
-    return f"{{{json.dumps(name, ensure_ascii=False)}: {begins[kind]}"
-
-
-def _kind(schema: Any) -> Any:
-    """The type that a value of `schema` has where it is not null; None where that is not said."""
-    kind = schema.get("type") if isinstance(schema, dict) else None
-    if isinstance(kind, list):
-        kind = next((each for each in kind if each != "null"), None)
-    return kind
+def _is_read(schema: Any) -> bool:
+    """Whether the value of a parameter is words or a number of the request's."""
+    found = kind(schema)
+    return found in ("string", "integer", "number") or (
+        found == "array" and kind(schema.get("items")) == "string"
+    )

@@ -33,7 +33,7 @@ class Feed:
         forget: how many of the tokens added last are taken back before.
         tree: what else to read behind the tokens, side by side; it leaves no trace in the cache.
         rows: ids of the tokens whose logits behind the last token are wanted; "all", or None for none.
-        words: whether what the model makes of each of `tokens` is wanted.
+        words: whether what the model makes of each of `tokens`, and of the tree's, is wanted.
     """
 
     tokens: list[int]
@@ -50,12 +50,14 @@ class Seen:
     Attributes:
         states: (1 + tree tokens, hidden) behind its last token and in its tree.
         logits: (rows,), where asked for.
-        words: (tokens, hidden) float32, a unit vector for each of its tokens, where asked for (`loragen.features`).
+        words: (tokens, hidden) float32, a unit vector for each of its tokens, where asked for (`loragen.features`);
+            branches: (tree tokens, hidden), the same for those of its tree.
     """
 
     states: Tensor
     logits: Tensor | None
     words: Tensor | None = None
+    branches: Tensor | None = None
 
 
 class Lanes:
@@ -203,5 +205,7 @@ class Lanes:
                 found = logits(self.model, states[row][0], feed.rows.to(self._device))
             seen[lane] = Seen(states[row], found)
             if words is not None and feed.words:
-                seen[lane] = replace(seen[lane], words=words[row, : len(feed.tokens)])
+                count, behind = len(feed.tokens), len(feed.tree.tokens) if feed.tree else 0
+                own = words[row, : count + behind]
+                seen[lane] = replace(seen[lane], words=own[:count], branches=own[count:])
         return seen

@@ -1,13 +1,18 @@
 """Does the request say what a tool requires?
 
-A value that the conversation gives is copied: behind the opening of a parameter, most of the model's probability lies on
-first tokens of words that stand there. Where it gives none the model has to make one up, and its probability lies on what is
-usual. One more pass over a few tokens tells; there is nothing to train, and it is the same for every tool.
+Behind the opening of a parameter the model either copies a value that the conversation gives, or makes one up. Two things tell: how
+likely its first token is one of those words of the conversation that are no other parameter's, and what the conversation changes in the
+model's state there, beside the same call after an empty request (`ChoiceHead.gives`). One more pass over a few tokens.
 """
 
 from __future__ import annotations
 
+import json
+import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,39 +23,72 @@ from agent_specializer.edge.transcript import label
 from agent_specializer.loragen.toolkeys import required
 from agent_specializer.specs import ToolSpec
 
-UNSAID = -2.2
-"""Below it a value counts as not said. Of requests that say all, one in twenty has such a value; of those that do not, more than
-half have one (docs/LOG.md)."""
 WIDE = 65536
 """Tokens that always belong to the normaliser: values are rarer words than names are."""
-FLOOR = -6.0
-"""Below it all is the same."""
+TAKES = 0.35
+"""From this probability on the words that a parameter's value would begin with are its own."""
 MAX_ASKED = 6
 """Parameters of a tool that are looked for, at most."""
 RECENT = 512
 """Tokens of the conversation, from its end, among which values are looked for."""
+BEGINS = {"string": '"', "integer": "", "number": "", "boolean": "", "object": "{"}
+"""What opens a value, by its type."""
 
 
 def asked_for(tool: ToolSpec) -> tuple[str, ...]:
-    """The required parameters whose values are words of the user: not those to be picked from a few."""
+    """The required parameters whose values are words of the user: not those to be picked from a few, and nothing with parts."""
     properties = tool.parameters.get("properties") or {}
     free = (
         name
         for name in required(tool)
-        if "enum" not in properties[name] and properties[name].get("type") not in ("boolean", "object")
+        if "enum" not in properties[name] and not {"boolean", "object"} & _kinds(properties[name])
     )
     return tuple(free)[:MAX_ASKED]
 
 
 def openings(tokenizer: PreTrainedTokenizerBase, tool: ToolSpec) -> list[list[int]]:
     """What stands behind ``Call:`` where the value of each of `asked_for` would begin, were it the first; token ids."""
-    texts = [f'{label(tool.name)}{{"{name}": "' for name in asked_for(tool)]
+    properties = tool.parameters.get("properties") or {}
+    texts = [f"{label(tool.name)}{opening(name, properties[name])}" for name in asked_for(tool)]
     found: list[list[int]] = tokenizer(texts, add_special_tokens=False).input_ids if texts else []
     return found
 
 
-def beginnings(tokenizer: PreTrainedTokenizerBase, conversation: Sequence[int]) -> Tensor:
-    """Sorted ids of the tokens with which a value can begin that stands in `conversation` (token ids), in any capitals."""
+def opening(name: str, schema: Any) -> str:
+    """The text of a tool's arguments up to the value of its parameter `name`, were it the first."""
+    begins = BEGINS.get(kind(schema), '"')
+    if kind(schema) == "array":
+        begins = f"[{BEGINS.get(kind(schema.get('items')), '')}"
+    return f"{{{json.dumps(name, ensure_ascii=False)}: {begins}"
+
+
+def kind(schema: Any) -> Any:
+    """The type that a value of `schema` has where it is not null; None where that is not said."""
+    found = schema.get("type") if isinstance(schema, dict) else None
+    if isinstance(found, list):
+        found = next((each for each in found if each != "null"), None)
+    return found
+
+
+def _kinds(schema: Any) -> set[Any]:
+    """The types of a value of `schema`, and of its items."""
+    return {kind(schema), kind(schema.get("items")) if isinstance(schema, dict) else None}
+
+
+@dataclass(frozen=True)
+class Beginnings:
+    """The tokens with which a value can begin that stands in a conversation.
+
+    Attributes:
+        tokens: (begins,) ids, sorted. times: (begins,) how many words begin so, at least 1: "2" for two years.
+    """
+
+    tokens: Tensor
+    times: Tensor
+
+
+def beginnings(tokenizer: PreTrainedTokenizerBase, conversation: Sequence[int]) -> Beginnings:
+    """Of `conversation` (token ids), in any capitals."""
     special = set(tokenizer.all_special_ids)
     recent = [token for token in conversation[-RECENT:] if token not in special]
     # What the tokens are without the space before them; and words whose beginning is cut in another way without it.
@@ -59,35 +97,81 @@ def beginnings(tokenizer: PreTrainedTokenizerBase, conversation: Sequence[int]) 
     pieces = {form for piece in spaceless if any(map(str.isalnum, piece)) for form in _capitals(piece)}
     unknown = tokenizer.unk_token_id
     known: list[int | None] = tokenizer.convert_tokens_to_ids(sorted(pieces))  # type: ignore[assignment]
-    found = {token for token in known if token not in (None, unknown)}
-    words = {
-        form
-        for word in str(tokenizer.decode(recent)).split()
-        for form in _capitals(word.strip("'\".,;:!?()"))
-    }
-    if words:
-        quoted = tokenizer([f'"{word}' for word in sorted(words)], add_special_tokens=False).input_ids
-        found |= {ids[1] for ids in quoted if len(ids) > 1}
-    return torch.tensor(sorted(found), dtype=torch.long)
+    times = Counter({token for token in known if token is not None and token != unknown})
+    stripped = (word.strip("'\".,;:!?()") for word in str(tokenizer.decode(recent)).split())
+    forms = [form for word in stripped for form in sorted(_capitals(word))]
+    if forms:
+        quoted = tokenizer([f'"{form}' for form in forms], add_special_tokens=False).input_ids
+        times |= Counter(ids[1] for ids in quoted if len(ids) > 1)
+    found = sorted(times)
+    return Beginnings(torch.tensor(found, dtype=torch.long), torch.tensor([times[token] for token in found]))
 
 
 def _capitals(word: str) -> set[str]:
     return {word, word.lower(), word.capitalize()} - {""}
 
 
-def copied(model: nn.Module, states: Tensor, begins: Tensor) -> Tensor:
-    """How far the value of each parameter is copied, (parameters,) float32 on the CPU: the log-probability, `FLOOR` or more, that
-    it begins as a word of the conversation does.
+def beginning(
+    model: nn.Module,
+    states: Tensor,
+    begins: Beginnings,
+    tokenizer: PreTrainedTokenizerBase,
+    tool: ToolSpec,
+) -> Tensor:
+    """Probability of each of `begins` where the value of each parameter of `tool` begins, (parameters, begins) float32 on the CPU.
+
+    Zero for words of the tool's own name: they ask for the tool, and are no values.
 
     Args:
-        states: (parameters, hidden), of the model behind each of `openings`. begins: of `beginnings`.
+        states: (parameters, hidden), of the model behind the opening of each.
     """
-    return beginning(model, states, begins).logsumexp(-1).clamp_min(FLOOR)
+    scored, subset = common_logits(model, states, begins.tokens, WIDE)
+    kept = torch.searchsorted(subset, begins.tokens.to(subset.device))
+    likely = torch.softmax(scored, -1)[:, kept].cpu()
+    likely[:, _of_its_name(tokenizer, tool, begins.tokens)] = 0.0
+    return likely
 
 
-def beginning(model: nn.Module, states: Tensor, begins: Tensor) -> Tensor:
-    """Log-probability of each of `begins` where the value of each parameter begins, (parameters, begins) float32 on the CPU;
-    arguments as of `copied`."""
-    scored, subset = common_logits(model, states, begins, WIDE)
-    kept = torch.searchsorted(subset, begins.to(subset.device))
-    return torch.log_softmax(scored, -1)[:, kept].cpu()
+def _of_its_name(tokenizer: PreTrainedTokenizerBase, tool: ToolSpec, begins: Tensor) -> Tensor:
+    """Which of `begins` (begins,) are words of the tool's own name, (begins,) bool."""
+    pieces: list[str] = tokenizer.convert_ids_to_tokens(begins.tolist())  # type: ignore[assignment]
+    words = {_stem(word) for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", tool.name)}
+    return torch.tensor([_stem(piece.strip("\u2581\u0120")) in words for piece in pieces], dtype=torch.bool)
+
+
+def _stem(word: str) -> str:
+    return word.lower().rstrip("s")
+
+
+class Claims:
+    """Whose the words of the conversation are: those with which one parameter's value begins are no other one's.
+
+    Args:
+        likely: (parameters, begins), of `beginning`. times: of `Beginnings`.
+    """
+
+    def __init__(self, likely: Tensor, times: Tensor) -> None:
+        self.likely, self._left = likely, times.clone()
+
+    def copied(self) -> Tensor:
+        """Probability that each parameter's value begins with a word that is still free, (parameters,)."""
+        return (self.likely * (self._left > 0)).sum(-1)
+
+    def take(self, parameter: int) -> None:
+        """A word of those that are likeliest for `parameter` is its own from now on."""
+        own = self.likely[parameter]
+        self._left[own >= own.amax() / 2] -= 1
+
+
+def copied(likely: Tensor, times: Tensor) -> Tensor:
+    """Probability that each parameter's value is copied from words that are no surer one's, (parameters,); arguments as of `Claims`."""
+    claims = Claims(likely, times)
+    found = torch.zeros(len(likely))
+    waiting = torch.ones(len(likely), dtype=torch.bool)
+    while waiting.any():
+        free = claims.copied()
+        best = int(free.masked_fill(~waiting, -1.0).argmax())
+        found[best], waiting[best] = free[best], False
+        if free[best] > TAKES:
+            claims.take(best)
+    return found

@@ -136,6 +136,10 @@ class Asked:
 
 ABSENT = -1e4
 """The score of a tool that is not there."""
+COPIED, UNLIKELY = 0.5, 1e-4
+"""What the logit that a value is copied weighs in whether it is given (docs/LOG.md), and the probabilities that count."""
+GIVEN = 20.0
+"""How far all is given that a tool requires which requires nothing, in nats."""
 
 
 class ChoiceHead(nn.Module):
@@ -154,6 +158,10 @@ class ChoiceHead(nn.Module):
         self.query = WordByWord(hidden, size=key_dim) if key_dim else None
         self.talk = nn.Linear(hidden, 1) if key_dim else None
         """Of the request's words on average, without their mean."""
+        self.given = nn.Linear(hidden, 1)
+        """Of what a conversation changes where a parameter's value would begin (`edge.said`)."""
+        nn.init.zeros_(self.given.weight)
+        nn.init.zeros_(self.given.bias)
 
         def scalar(value: float) -> nn.Parameter:
             return nn.Parameter(torch.tensor(value))
@@ -167,7 +175,7 @@ class ChoiceHead(nn.Module):
         self.words_bias, self.words_name, self.words_talk = scalar(0.0), scalar(0.5), scalar(1.0)
         self.relevance = scalar(1.0)
         self.ask, self.ask_bias = scalar(0.0), scalar(-3.0)
-        """Of how far the request says what the likeliest tool requires; with `ask` 0 that is not asked."""
+        """Of how far the request gives what the likeliest tool requires; with `ask` 0 that is not asked."""
         self.unsure = scalar(1.0)
         """Of the entropy of which tool. With it and `relevance` 1 and `words_name` alpha, all is one softmax."""
         self.stop_bias, self.stop_name, self.stop_left = scalar(0.0), scalar(0.5), scalar(0.0)
@@ -231,8 +239,8 @@ class ChoiceHead(nn.Module):
         said: Tensor | None = None,
     ) -> Tensor:
         """As `forward`, of ``t * likeness`` in `told` (batch, tools). `absent`: (batch, tools) bool, tools to leave out; `left`:
-        (batch, tools), ``t`` times `features.left_over`; `said`: (batch, tools), how far the request says what each requires
-        (`edge.said`), None: wholly; that of the likeliest counts."""
+        (batch, tools), ``t`` times `features.left_over`; `said`: (batch, tools), how far the request gives what each requires,
+        the least of `gives`, None: wholly; that of the likeliest counts."""
         already = torch.as_tensor(called, device=calibrated.device).expand(calibrated.shape[:-1])
         alpha = self.log_alpha.exp() * torch.where(already, self.later, 1.0)
         which = alpha[..., None] * calibrated[..., :-1]
@@ -268,7 +276,17 @@ class ChoiceHead(nn.Module):
         """``t * likeness``, (batch, tools)."""
         return self.log_t.exp() * likeness(asked.vectors, keys, self.back)
 
-    def asking(self, said: Tensor) -> Tensor:
-        """What speaks for asking back where the request says what is required so far as `said` tells, in nats. A reason of its own for
+    def gives(self, changes: Tensor, copied: Tensor) -> Tensor:
+        """How far a conversation gives parameters, (parameters,) in nats: the logit that it does.
+
+        Args:
+            changes: (parameters, hidden), of `features.words_of` where each one's value would begin, less the same after
+                an empty request; copied: (parameters,), of `edge.said`.
+        """
+        read: Tensor = self.given(changes * changes.shape[-1] ** 0.5)[..., 0]
+        return read + COPIED * torch.logit(copied, eps=UNLIKELY)
+
+    def asking(self, given: Tensor) -> Tensor:
+        """What speaks for asking back where the request gives what is required so far as `given` tells, in nats. A reason of its own for
         words: either is enough."""
-        return self.ask_bias - self.ask * said
+        return self.ask_bias - self.ask * given

@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from agent_specializer.edge.choose import Branches
-from agent_specializer.edge.passes import Feed, Lanes
-from agent_specializer.edge.pooled import pooled
-from agent_specializer.edge.said import beginnings, copied, openings
-from agent_specializer.loragen.toolkeys import ChoiceHead
+from agent_specializer.edge.said import asked_for
+from agent_specializer.loragen.toolkeys import GIVEN, ChoiceHead
 from agent_specializer.specs import Toolset
 from agent_specializer.training.data import Composition
+from agent_specializer.training.required import read
 from agent_specializer.training.rows import Batch
 
 if TYPE_CHECKING:
@@ -29,6 +27,9 @@ if TYPE_CHECKING:
 
 CALL_WEIGHT = 4.0
 """What the requests that need a call weigh together, beside those that need none: of what an agent is asked, most needs a tool."""
+ASK_WEIGHT = 3.0
+"""The same, where it is told when to ask back. Held-out families alone would have it less; on requests of another style, as those of the
+shipped catalogues, too many calls are then answered by a question (docs/LOG.md)."""
 TAKEN_WEIGHT = 0.05
 """What a request that is shown once more without its tool weighs beside one that needs no tool of its own accord."""
 STOP_WEIGHT = 1.5
@@ -49,7 +50,7 @@ class Part:
     Attributes:
         names: calibrated names, (rows, choices).
         likenesses: of keys to the request; talk: (rows,), how it sounds; both None without keys.
-        said: how far the request says what each tool requires (`edge.said`); None where that is not asked.
+        said: how far the request gives what each tool requires (`ChoiceHead.gives`); None where that is not asked.
         made, absent: bool, called already and left out; these and `likenesses` (rows, tools).
         gold: (rows,) the right choice; called: (rows,) bool; weight: (rows,).
     """
@@ -82,32 +83,20 @@ def _said(trainer: Trainer, toolset: Toolset, batch: Batch, scores: Tensor, gate
     # With the tools in the prompt a value may also be a word of theirs: nothing is told by copying it.
     if len(batch.context):
         return None
-    tokenizer, edge, pool = trainer.tokenizer, trainer.edge, trainer.generator.pool
-    tools = scores.shape[1] - 1
-    said = torch.zeros(len(scores), tools)
-    runs = [openings(tokenizer, tool) for tool in toolset.tools]
-    feeds: dict[int, Feed] = {}
-    of: dict[int, list[int]] = {}
+    head, tools = trainer.generator.head, scores.shape[1] - 1
+    said = torch.full((len(scores), tools), GIVEN, device=scores.device)
+    asking = {at for at, tool in enumerate(toolset.tools) if asked_for(tool)}
+    wanted: dict[int, list[int]] = {}
     for row in (~batch.called[:-1]).nonzero().flatten().tolist():
         likely = scores[row, :-1].topk(min(CANDIDATES, tools)).indices.tolist()
-        wanted = [at for at in {*likely, int(batch.gold[row])} - {tools} if runs[at]]
-        if wanted:
-            lane = len(feeds)
-            own = batch.ids[row, : int(batch.last[row]) + 1].tolist()
-            tree = Branches.of_tokens([run for at in wanted for run in runs[at]])
-            feeds[lane], of[lane] = Feed(own, tree=tree), [row, *wanted]
-    if not feeds:
-        return said.to(scores.device)
-    with pooled(edge, pool, gates[None]):
-        seen = Lanes(edge, len(feeds)).run(feeds)
-    for lane, feed in feeds.items():
-        row, *wanted = of[lane]
-        assert feed.tree is not None
-        begins = beginnings(tokenizer, feed.tokens)
-        found = copied(edge, seen[lane].states[1 + feed.tree.ends], begins)
-        for at, some in zip(wanted, found.split([len(runs[at]) for at in wanted]), strict=True):
-            said[row, at] = some.min()
-    return said.to(scores.device)
+        if some := sorted({*likely, int(batch.gold[row])} & asking):
+            wanted[row] = some
+    conversations = [batch.ids[row, : int(batch.last[row]) + 1].tolist() for row in wanted]
+    asked = zip(conversations, ([toolset.tools[at] for at in some] for some in wanted.values()), strict=True)
+    for (row, some), found in zip(wanted.items(), read(trainer, gates, list(asked)), strict=True):
+        for at, openings in zip(some, found, strict=True):
+            said[row, at] = head.gives(openings.changes, openings.copied).min()
+    return said
 
 
 @torch.no_grad()
@@ -133,11 +122,11 @@ def scored(trainer: Trainer, composition: Composition, number: int) -> Part:
     )
 
 
-def calibrate(head: ChoiceHead, parts: Sequence[Part], vague: Sequence[Part] = ()) -> dict[str, float]:
+def calibrate(head: ChoiceHead, parts: Sequence[Part], lacking: Sequence[Part] = ()) -> dict[str, float]:
     """Fit the scalars of `head` on `parts`; what they are, and how often first choices are then right.
 
     Which tool: on the requests that need one. Whether: on these and those that need none, weighed as `CALL_WEIGHT` says;
-    requests that need a tool count among the latter, too, a little, without it. When to ask back: also on `vague` requests, which
+    requests that need a tool count among the latter, too, a little, without it. When to ask back: also on `lacking` requests, which
     lack what is required. They resemble a tool as the others do: what else speaks for words is not fitted on them, for all they
     would teach is that likeness means nothing.
     """
@@ -148,7 +137,7 @@ def calibrate(head: ChoiceHead, parts: Sequence[Part], vague: Sequence[Part] = (
         *([head.log_t, head.left] if head.query is not None else []),
     ]
     _minimise(which, lambda: _mean([(p, _which_loss(head, p), p.weight * ~p.none) for p in parts]))
-    both, every = balanced(parts), balanced([*parts, *vague])
+    both, every = balanced(parts), balanced([*parts, *lacking], calls=ASK_WEIGHT)
     whether = [head.words_bias, head.words_name, head.unsure, head.stop_bias, head.stop_name]
     if head.query is not None:
         whether += [head.words_talk, head.relevance, head.stop_left]
@@ -169,8 +158,8 @@ def calibrate(head: ChoiceHead, parts: Sequence[Part], vague: Sequence[Part] = (
     return scalars | rates(head, every)
 
 
-def balanced(parts: Sequence[Part]) -> list[Part]:
-    """`parts`, and again those that can be shown without their tool; weighed as `CALL_WEIGHT` and `STOP_WEIGHT` say."""
+def balanced(parts: Sequence[Part], *, calls: float = CALL_WEIGHT) -> list[Part]:
+    """`parts`, and again those that can be shown without their tool; weighed as `calls` and `STOP_WEIGHT` say."""
     every = []
     for part in parts:
         tools = part.names.shape[1] - 1
@@ -187,7 +176,7 @@ def balanced(parts: Sequence[Part]) -> list[Part]:
     def total(*, none: bool, called: bool) -> float:
         return sum(float(p.weight[(p.none == none) & (p.called == called)].sum()) for p in every)
 
-    words = total(none=False, called=False) / max(CALL_WEIGHT * total(none=True, called=False), 1.0)
+    words = total(none=False, called=False) / max(calls * total(none=True, called=False), 1.0)
     more = total(none=True, called=True) / max(STOP_WEIGHT * total(none=False, called=True), 1.0)
     return [
         replace(

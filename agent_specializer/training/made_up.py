@@ -1,4 +1,4 @@
-"""Requests that nobody made: from the descriptions of tools, with all left out that they require, or several in one."""
+"""Requests that nobody made: from the descriptions of tools, with something left out that they require, or several in one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 from agent_specializer.edge.said import asked_for
 from agent_specializer.examples import Example
 from agent_specializer.messages import Call, Message
-from agent_specializer.specs import Toolset
+from agent_specializer.specs import Toolset, ToolSpec
 
 MADE_UP = "made_up"
 """Category of examples that say nothing of arguments."""
@@ -37,6 +37,8 @@ JOINTS = (
     "{}. After that, {}",
     "First {}, then {}",
 )
+LEADING = "in|at|on|for|to|from|of|with|by|about|named|called|titled|the|a|an|is|as|near|around"
+"""Words that go with the value that follows them."""
 DONE = ("done", "ok", "success", '{"ok": true}', '{"status": "success"}', "Finished.")
 """What a tool may answer that has nothing to say."""
 
@@ -71,6 +73,35 @@ def vague(toolset: Toolset) -> tuple[Example, ...]:
         wanted = asked_for(toolset.tool(example.calls[0].name))
         asked.append(replace(example, calls=() if wanted else example.calls))
     return tuple(asked)
+
+
+def withheld(example: Example, tool: ToolSpec, rng: random.Random) -> tuple[Example, str] | None:
+    """`example`, which calls `tool`, with one value that the tool requires cut out of its newest message: it is to be asked back. And
+    whose value that is; None where no value stands in the conversation once, word for word."""
+    newest = example.messages[-1]
+    whole = "\n".join(message.content for message in example.messages)
+    cuts = []
+    for name in asked_for(tool):
+        value = example.calls[0].arguments.get(name)
+        text = _without(newest.content, whole, str(value)) if isinstance(value, str | int | float) else None
+        if text:
+            cuts.append((name, text))
+    if not cuts:
+        return None
+    name, text = rng.choice(cuts)
+    messages = (*example.messages[:-1], newest.model_copy(update={"content": text}))
+    return replace(example, messages=messages, calls=(), accepted=(), answer=""), name
+
+
+def _without(text: str, whole: str, value: str) -> str | None:
+    """`text` without `value` and the words that lead to it; None unless it stands there alone in `whole`, or too little is left."""
+    own = rf"(?<!\w){re.escape(value.strip())}(?!\w)"
+    if not value.strip() or len(re.findall(own, whole, re.IGNORECASE)) != 1:
+        return None
+    lead = rf"(?:,?\s*\b(?:{LEADING})\b)*\s*"
+    left, count = re.subn(rf"{lead}['\"(]?{own}(?:'s|['\")])?", "", text, count=1, flags=re.IGNORECASE)
+    left = re.sub(r"\s+([,.?!;])", r"\1", re.sub(r"\s{2,}", " ", left)).strip(" ,;")
+    return left if count and len(left.split()) >= 2 else None
 
 
 def joined(examples: Sequence[Example], rng: random.Random, *, count: int) -> tuple[Example, ...]:

@@ -18,7 +18,8 @@ class TrainOptions:
     in its prompt. `pool_size`: how many compositions the run draws from; their descriptions' keys and values are kept
     up to `cache_bytes`. `per_step`: compositions of `examples` requests per step and device; beside them stand requests of
     `key_tokens` tokens from a bank of `key_compositions` compositions of `key_examples`, told apart from `key_foreign` tools.
-    `fit_requests`: of the bank, how many are read for the second stage, `key_epochs` long at the rate `key_lr`."""
+    `fit_requests`: of the bank, how many are read for the second stage, `key_epochs` long at the rate `key_lr`. `required_compositions`: on whose requests is fitted
+    how it is told which of what a tool requires is given."""
 
     kind: str = "generator"
     steps: int = 600
@@ -48,6 +49,7 @@ class TrainOptions:
     key_lr: float = 2e-4
     fit_requests: int = 8000
     calibration_compositions: int = 48
+    required_compositions: int = 200
 
 
 def generator_config(options: TrainOptions, cloud: nn.Module, edge: nn.Module) -> GeneratorConfig:

@@ -24,7 +24,8 @@ from agent_specializer.training.data import (
     shipped_catalogues,
 )
 from agent_specializer.training.keys import choice_loss, fit, key_accuracy, talk_loss
-from agent_specializer.training.made_up import joined, vague
+from agent_specializer.training.made_up import joined, vague, withheld
+from agent_specializer.training.required import Known, fit_given, given_rates, known, requiring
 from agent_specializer.training.state import save_state
 
 if TYPE_CHECKING:
@@ -181,6 +182,34 @@ def _joined(composition: Composition, number: int) -> Composition:
     return replace(composition, examples=joined(composition.examples, rng, count=len(composition.examples)))
 
 
+def _withheld(composition: Composition, number: int) -> Composition:
+    """`composition` with its requests once more, with a value cut out that is required."""
+    rng = random.Random(f"withheld/{number}")
+    asked = (each for each in composition.examples if each.calls and each.messages[-1].role == "user")
+    cuts = (withheld(each, composition.toolset.tool(each.calls[0].name), rng) for each in asked)
+    return replace(composition, examples=tuple(cut[0] for cut in cuts if cut))
+
+
+def _fit_given(run: Trainer) -> dict[str, float]:
+    """Fit how it is told which of what a tool requires a request gives; how often that is then right, on held-out families."""
+    options = run.options
+    if run.generator.config.tools_in_prompt:
+        return {}
+    some: dict[str, list[Known]] = {"train": [], "dev": []}
+    for split, sources, count in (
+        ("train", run.train_sources, options.required_compositions),
+        ("dev", run.dev_sources, options.required_compositions // 8),
+    ):
+        if asking := requiring(sources):
+            supply = Compositions(asking, seed=options.seed, examples=8, opaque_share=0.15)
+            for number in range(count):
+                some[split] += known(run, supply[5 * FIRST + number], number)
+    if not some["train"]:
+        return {}
+    fit_given(run.generator.head, some["train"])
+    return given_rates(run.generator.head, some["dev"]) if some["dev"] else {}
+
+
 def _after_a_call(part: Part) -> Part:
     """`part`, of which first choices do not count."""
     return replace(part, weight=part.weight * part.called)
@@ -196,9 +225,11 @@ def finish(run: Trainer) -> None:
     shown = [supply[2 * FIRST + i] for i in range(options.calibration_compositions)]
     shown += shipped_catalogues()
     head = run.generator.head
+    row |= _fit_given(run)
     asked = [scored(run, each, number) for number, each in enumerate(shown)]
     told = [scored(run, each, number) for number, each in enumerate(_in_words(run))]
     unsaid = [replace(each, examples=vague(each.toolset)) for each in shown[::2]]
+    unsaid += [_withheld(each, number) for number, each in enumerate(shown)]
     asking = [*_several(run), *(_joined(each, number) for number, each in enumerate(shown))]
     several = [
         _after_a_call(scored(run, each, number)) for number, each in enumerate(asking) if each.examples

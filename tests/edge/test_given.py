@@ -11,7 +11,7 @@ import torch
 from agent_specializer.edge import decode
 from agent_specializer.edge.choose import Branches
 from agent_specializer.edge.engine import EdgeEngine, Request
-from agent_specializer.edge.given import MAX_OFFERED, given, named, narrowed, of_its_name, offered, offers
+from agent_specializer.edge.given import MAX_OFFERED, given, named, narrowed, offered, offers
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.passes import Feed, Lanes
 from agent_specializer.edge.transcript import EMPTY, label
@@ -86,7 +86,13 @@ def chosen(
 ) -> list[bool]:
     count = len(likely)
     told = torch.tensor(named or [0.0] * count)
-    return given(torch.tensor(likely), told, torch.zeros(count), [at in required for at in range(count)])
+    return given(
+        torch.tensor(likely),
+        torch.ones(len(likely[0])),
+        told,
+        torch.zeros(count),
+        [at in required for at in range(count)],
+    )
 
 
 def test_what_is_copied_is_given_and_a_name_that_the_request_calls_for_helps() -> None:
@@ -100,21 +106,6 @@ def test_a_word_is_given_once_to_the_parameter_that_is_surest_of_it() -> None:
     assert chosen([[0.8, 0.05], [0.9, 0.05]]) == [False, True]
     assert chosen([[0.8, 0.05], [0.9, 0.05]], named=[6.0, 0.0]) == [True, False]
     assert chosen([[0.8, 0.05], [0.3, 0.65]]) == [True, True], "the words that are left are enough"
-
-
-class Pieces:
-    """A tokenizer whose tokens are these words."""
-
-    words = ("alarm", "Alarms", "\u2581set", "ten", "al")
-
-    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
-        return [self.words[token] for token in ids]
-
-
-@pytest.mark.parametrize("name", ["set_alarm", "setAlarms", "alarm-set", "SET.ALARM"])
-def test_words_of_the_tools_name_ask_for_it_and_are_no_values(name: str) -> None:
-    own = of_its_name(Pieces(), ToolSpec(name=name), torch.arange(5))  # type: ignore[arg-type]
-    assert own.tolist() == [True, True, True, False, False]
 
 
 def test_what_is_required_keeps_its_words_where_the_request_says_them() -> None:
@@ -179,11 +170,9 @@ def test_priors_are_those_of_the_empty_request_under_the_own_adapter_and_measure
 ) -> None:
     found: list[torch.Tensor] = []
 
-    def watched(
-        likely: torch.Tensor, named: torch.Tensor, prior: torch.Tensor, needed: list[bool]
-    ) -> list[bool]:
-        found.append(prior)
-        return given(likely, named, prior, needed)
+    def watched(*args: Any) -> list[bool]:
+        found.append(args[3])
+        return given(*args)
 
     monkeypatch.setattr(decode, "given", watched)
     options = ReplyOptions(tool_choice="book", parallel_calls=False)

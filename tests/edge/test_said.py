@@ -9,12 +9,22 @@ import numpy as np
 import pytest
 import torch
 
-from agent_specializer.edge import decode, said
+from agent_specializer.edge import said
 from agent_specializer.edge.choose import Branches
+from agent_specializer.edge.decode import Scorer
 from agent_specializer.edge.engine import EdgeEngine, Request
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.passes import Feed, Lanes
-from agent_specializer.edge.said import FLOOR, MAX_ASKED, UNSAID, asked_for, beginnings, copied, openings
+from agent_specializer.edge.said import (
+    MAX_ASKED,
+    Beginnings,
+    asked_for,
+    beginning,
+    beginnings,
+    copied,
+    opening,
+    openings,
+)
 from agent_specializer.loragen import Adapter, ChoiceHead
 from agent_specializer.messages import Call, Message
 from agent_specializer.specs import Toolset, ToolSpec
@@ -42,6 +52,7 @@ def test_what_is_optional_or_known_or_picked_from_a_few_is_not_asked_for() -> No
         "city": TEXT,
         "nights": {"type": "integer"},
         "guests": {"type": "array", "items": TEXT},
+        "legs": {"type": "array", "items": {"type": "object"}},
         "usual": TEXT | {"default": "x"},
         "room": TEXT | {"enum": ["hall", "kitchen"]},
         "pets": {"type": "boolean"},
@@ -58,6 +69,23 @@ def test_an_opening_is_the_call_up_to_the_value_of_one_parameter(
     runs = openings(tiny_tokenizer, tool({"city": TEXT, "day": TEXT}, name="book"))
     assert list(map(tiny_tokenizer.decode, runs)) == [' book\n{"city": "', ' book\n{"day": "']
     assert openings(tiny_tokenizer, ToolSpec(name="t")) == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "begins"),
+    [
+        (TEXT, '"'),
+        ({"type": ["null", "string"]}, '"'),
+        ({"type": "number"}, ""),
+        ({"type": "array", "items": TEXT}, '["'),
+        ({"type": "array", "items": {"type": "integer"}}, "["),
+        ({"type": "array"}, "["),
+        ({}, '"'),
+        (True, '"'),
+    ],
+)
+def test_a_value_begins_as_its_type_does(schema: Any, begins: str) -> None:
+    assert opening("größe", schema) == f'{{"größe": {begins}'
 
 
 def test_branches_end_where_their_runs_do() -> None:
@@ -91,36 +119,88 @@ def test_a_branch_reads_as_if_it_stood_alone_behind_the_prefix_and_leaves_no_tra
 def test_values_begin_as_the_words_of_the_conversation_do_in_any_capitals(
     tiny_tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    begins = beginnings(tiny_tokenizer, tiny_tokenizer('User: fly to oslo, "LIMA" now!').input_ids)
+    begins = beginnings(tiny_tokenizer, tiny_tokenizer('User: fly to oslo, "LIMA" now!').input_ids).tokens
     assert begins.tolist() == sorted(set(begins.tolist()))
     for word in ("oslo", "Oslo", "LIMA", "lima", "now"):
         (_, first, *_) = tiny_tokenizer(f'"{word}', add_special_tokens=False).input_ids
         assert first in begins, word
     assert tiny_tokenizer.bos_token_id not in begins
-    assert beginnings(tiny_tokenizer, []).tolist() == []
+    assert beginnings(tiny_tokenizer, []).tokens.tolist() == []
     far = tiny_tokenizer("zq " + "a " * said.RECENT).input_ids
     near = tiny_tokenizer("a " * said.RECENT, add_special_tokens=False).input_ids
-    assert torch.equal(beginnings(tiny_tokenizer, far), beginnings(tiny_tokenizer, near)), "long ago"
+    recent = [beginnings(tiny_tokenizer, ids).tokens for ids in (far, near)]
+    assert torch.equal(*recent), "long ago"
+
+
+def test_words_that_begin_alike_are_as_many_values(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    found = beginnings(tiny_tokenizer, tiny_tokenizer("to Oslo (oslo!) and Lima").input_ids)
+    times = dict(zip(found.tokens.tolist(), found.times.tolist(), strict=True))
+
+    def often(word: str) -> int:
+        return times[tiny_tokenizer(f'"{word}', add_special_tokens=False).input_ids[1]]
+
+    assert (often("oslo"), often("Oslo"), often("Lima")) == (2, 2, 1)
 
 
 @pytest.mark.parametrize("common", [4, 10_000])
-def test_a_value_is_copied_as_far_as_its_first_token_is_likely_to_be_one_of_them(
-    tiny_gemma: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, common: int
+def test_how_likely_a_value_is_to_begin_as_each_word_of_the_conversation(
+    tiny_gemma: PreTrainedModel,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    monkeypatch: pytest.MonkeyPatch,
+    common: int,
 ) -> None:
     monkeypatch.setattr(said, "WIDE", common)
     torch.manual_seed(0)
     states = torch.randn(3, 16)
-    begins = torch.tensor([1, 7, 20])
+    begins = Beginnings(torch.tensor([1, 7, 20]), torch.ones(3))
     every = tiny_gemma.lm_head(states).float()
-    kept = torch.unique(torch.cat([torch.arange(min(common, every.shape[1])), begins]))
-    expected = every[:, begins].logsumexp(-1) - every[:, kept].logsumexp(-1)
-    found = copied(tiny_gemma, states, begins)
-    assert torch.allclose(found, expected.clamp_min(FLOOR), atol=1e-5)
-    assert copied(tiny_gemma, states, torch.tensor([], dtype=torch.long)).tolist() == [FLOOR] * 3
-    assert (copied(tiny_gemma, 100 * states, begins) >= FLOOR).all()
+    kept = torch.unique(torch.cat([torch.arange(min(common, every.shape[1])), begins.tokens]))
+    expected = (every[:, begins.tokens] - every[:, kept].logsumexp(-1, keepdim=True)).exp()
+    found = beginning(tiny_gemma, states, begins, tiny_tokenizer, tool({"x": TEXT}))
+    assert torch.allclose(found, expected, atol=1e-5)
+    none = Beginnings(begins.tokens[:0], begins.times[:0])
+    nothing = beginning(tiny_gemma, states, none, tiny_tokenizer, tool({"x": TEXT}))
+    assert nothing.shape == (3, 0)
+    assert copied(nothing, none.times).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["create_or_add", "createItem", "Create"])
+def test_words_of_the_tools_name_are_no_values(
+    tiny_gemma: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    class Pieces:
+        def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+            return [["create", "\u2581Creates", "creative", "milk", "CREATE"][at] for at in ids]
+
+    found = beginning(
+        tiny_gemma,
+        torch.randn(1, 16),
+        Beginnings(torch.arange(5), torch.ones(5)),
+        Pieces(),  # type: ignore[arg-type]
+        ToolSpec(name=name),
+    )
+    assert (found == 0).tolist() == [[True, True, False, False, True]]
+
+
+def test_a_word_is_copied_into_one_parameter_alone_that_which_is_surest_of_it() -> None:
+    likely = torch.tensor([[0.5, 0.3, 0.0], [0.9, 0.05, 0.0], [0.1, 0.1, 0.2]])
+    assert copied(likely, torch.ones(3)).tolist() == pytest.approx([0.3, 0.95, 0.3])
+    assert copied(likely, torch.tensor([2, 1, 1])).tolist() == pytest.approx([0.8, 0.95, 0.2])
+    assert copied(likely[:1], torch.ones(3)).tolist() == pytest.approx([0.8])
+    assert copied(likely[:0], torch.ones(3)).tolist() == []
 
 
 # Replies ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_copying_says_and_what_changes_add_up() -> None:
+    head = ChoiceHead(4, 0)
+    head.requires_grad_(False)
+    sure, unsure = head.gives(torch.zeros(2, 4), torch.tensor([0.999, 0.1]))
+    assert sure > 2 > 0 > unsure
+    assert head.gives(torch.zeros(2, 4), torch.tensor([0.0, 1.0])).isfinite().all()
+    torch.nn.init.ones_(head.given.weight)
+    assert head.gives(torch.ones(1, 4), torch.tensor([0.5])).tolist() == [8.0]
 
 
 @pytest.fixture
@@ -128,6 +208,8 @@ def asking(engine: EdgeEngine) -> EdgeEngine:
     """An engine whose head asks back."""
     head = ChoiceHead(16, 0).eval().requires_grad_(False)
     head.ask.fill_(2.0)
+    torch.manual_seed(0)
+    torch.nn.init.normal_(head.given.weight)
     with engine.exclusive() as model:
         return EdgeEngine(model, engine.tokenizer, pool=engine.pool, head=head)
 
@@ -138,15 +220,16 @@ def say(text: str) -> list[Message]:
 
 @pytest.fixture
 def values(monkeypatch: pytest.MonkeyPatch) -> list[list[float]]:
-    """How far each parameter was found to be copied, request by request."""
+    """How far each parameter was found to be given, request by request."""
     found: list[list[float]] = []
+    gives = Scorer.gives
 
     def watched(*args: Any) -> torch.Tensor:
-        out = copied(*args)
+        out = gives(*args)
         found.append(out.tolist())
         return out
 
-    monkeypatch.setattr(decode, "copied", watched)
+    monkeypatch.setattr(Scorer, "gives", watched)
     return found
 
 
@@ -176,7 +259,7 @@ def test_a_reply_in_words_names_what_is_missing(
 ) -> None:
     only = Toolset(tools=HOME.tools[:1])
     adapter = make_adapter(asking.pool, only)
-    monkeypatch.setattr(decode, "copied", lambda *_: torch.tensor([UNSAID + 0.1, UNSAID - 0.1]))
+    monkeypatch.setattr(Scorer, "gives", lambda *_: torch.tensor([0.1, -0.1]))
     asking.head.words_bias.fill_(100.0)
     assert asking.reply(say("a trip"), only, adapter=adapter).missing == ("day",)
     asking.head.words_bias.fill_(-100.0)

@@ -29,6 +29,7 @@ SMALL = {
     "key_tokens": 512,
     "key_foreign": 16,
     "calibration_compositions": 2,
+    "required_compositions": 8,
 }
 VERBS = ("book", "cancel", "list", "find", "rate", "share")
 NEEDY = ("book", "cancel", "rate")

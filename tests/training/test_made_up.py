@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from agent_specializer.examples import Example
 from agent_specializer.loragen.toolkeys import required
 from agent_specializer.messages import Call, Message
 from agent_specializer.specs import Toolset, ToolSpec
-from agent_specializer.training.made_up import MADE_UP, from_descriptions, joined, vague
+from agent_specializer.training.made_up import MADE_UP, from_descriptions, joined, vague, withheld
 
 
 def tool(name: str, description: str, *needs: str) -> ToolSpec:
@@ -81,3 +83,54 @@ def test_too_few_or_the_same_requests_join_to_nothing():
     assert joined([], random.Random(0), count=3) == ()
     assert joined([asked("a", "go")], random.Random(0), count=3) == ()
     assert joined([asked("a", "go"), asked("b", "go")], random.Random(0), count=3) == ()
+
+
+MAIL = tool("mail", "Writes", "to", "about")
+
+
+def mail(text: str, **arguments: object) -> Example:
+    return Example("x", (Message(role="user", content=text),), (Call(name="mail", arguments=arguments),))
+
+
+@pytest.mark.parametrize(
+    ("text", "to", "left"),
+    [
+        ("write a mail to bob at once", "bob", "write a mail at once"),
+        ("Write a mail to 'Bob', please.", "bob", "Write a mail, please."),
+        ("mail order (42) about that", 42, "mail order about that"),
+        ("tell Bob's wife", "Bob", "tell wife"),
+        ("I am with the Bob, in the end", "Bob", "I am, in the end"),
+    ],
+)
+def test_a_value_is_cut_out_with_the_words_that_lead_to_it(text: str, to: object, left: str):
+    found = withheld(mail(text, to=to), MAIL, random.Random(0))
+    assert found is not None
+    example, name = found
+    assert (example.request, example.calls, name) == (left, (), "to")
+
+
+@pytest.mark.parametrize(
+    ("text", "to"),
+    [
+        ("write to bob, and call bob", "bob"),  # it would still stand there
+        ("write to bobby", "bob"),
+        ("to Bob", "Bob"),  # next to nothing would be left
+        ("write to him", True),
+        ("write to all", ["all"]),
+        ("write to no one", ""),
+    ],
+)
+def test_what_cannot_be_cut_out_is_not(text: str, to: object):
+    assert withheld(mail(text, to=to), MAIL, random.Random(0)) is None
+
+
+def test_only_what_is_required_is_withheld_and_not_what_was_said_before():
+    optional = MAIL.model_copy(update={"parameters": MAIL.parameters | {"required": ["about"]}})
+    asked_for_both = mail("write to bob about rain", to="bob", about="rain")
+    found = [withheld(asked_for_both, optional, random.Random(seed)) for seed in range(9)]
+    assert {each[1] for each in found if each} == {"about"}
+    both = {each[1] for seed in range(9) if (each := withheld(asked_for_both, MAIL, random.Random(seed)))}
+    assert both == {"to", "about"}
+    before = Message(role="user", content="Where is bob?"), Message(role="assistant", content="Here.")
+    later = Example("x", (*before, *mail("write to bob now").messages), mail("", to="bob").calls)
+    assert withheld(later, MAIL, random.Random(0)) is None
