@@ -96,13 +96,13 @@ def latency(
 @app.command()
 def dev_split(
     data: Annotated[Path, typer.Option(help="Folder of example files, as for `train`.")],
-    out: Annotated[Path, typer.Option(help="Folder to write dev.toolsets.jsonl and dev.examples.jsonl to.")],
+    out: Annotated[Path, typer.Option(help="Folder to write {dev,seen}.{toolsets,examples}.jsonl to.")],
     per_file: Annotated[int, typer.Option(help="Requests of one file at most.")] = 100,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     exclude: Annotated[str, typer.Option(help="Names of files to leave out, with commas.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Write what training holds out as example files: to choose thresholds on, and between ways."""
+    """Write what training holds out as example files, to choose thresholds on, and between ways; and as much that it has seen."""
     from agent_specializer.training.dev_split import write_dev_split
 
     left_out = tuple(name.strip() for name in exclude.split(",") if name.strip())

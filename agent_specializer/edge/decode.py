@@ -21,7 +21,7 @@ from agent_specializer.edge.given import given, named, narrowed, offered, offers
 from agent_specializer.edge.grammar import Grammars, ToolGrammar
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.passes import Feed, Seen
-from agent_specializer.edge.said import asked_for, beginning, beginnings, copied, openings
+from agent_specializer.edge.said import asked_for, beginning, beginnings, copied, openings, picked
 from agent_specializer.edge.transcript import ANSWER, CALL, arguments_text, label
 from agent_specializer.edge.words import decode_words
 from agent_specializer.errors import DecodeError
@@ -54,12 +54,12 @@ class Scorer:
         scored, subset = common_logits(self.model, states, self.tree.targets)
         return self.tree.log_probabilities(scored, subset)
 
-    def scores(self, seen: Seen, *, made: Sequence[str] = ()) -> Tensor:
+    def scores(self, seen: Seen, *, made: Sequence[str] = (), answered: bool = False) -> Tensor:
         """(choices,) float32 in nats, on the CPU.
 
         Args:
             seen: what the model made of the request and the tree; `words` where there are keys.
-            made: the tools that this turn has called already.
+            made: the tools that this turn has called already; answered: the last thing said is the result of one.
         """
         assert self.priors is not None
         calibrated = self.log_probabilities(seen.states) - self.priors.to(seen.states.device)
@@ -71,7 +71,8 @@ class Scorer:
         if seen.words is not None and head.query is not None:
             asked = head.read(*_all_of(seen.words[self.newest :].to(device)))
         again = torch.tensor([[name in made for name in self.names]], device=device)
-        scored = head(calibrated[None].to(device), asked, self.keys.to(device), bool(made), again)
+        calibrated, keys = calibrated[None].to(device), self.keys.to(device)
+        scored = head(calibrated, asked, keys, bool(made), again, answered)
         return scored[0].float().cpu()
 
     @property
@@ -168,7 +169,7 @@ def decode_reply(job: Job) -> Generator[Feed, Seen, Outcome]:
         words = seen.words if words is None else words
         seen = replace(seen, words=words)
         made = [call.name for call in (*job.made, *outcome.calls)]
-        scores = job.scorer.scores(seen, made=made)
+        scores = job.scorer.scores(seen, made=made, answered=bool(job.made) and not outcome.calls)
         unsaid: tuple[str, ...] = ()
         if not made and None not in barred:
             unsaid = yield from _asking(job, tail, scores)
@@ -205,7 +206,8 @@ def _asking(job: Job, tail: Tail, scores: Tensor) -> Generator[Feed, Seen, tuple
     assert seen.branches is not None
     begins = beginnings(job.tokenizer, job.prompt[job.conversation :])
     likely = beginning(job.scorer.model, seen.states[1 + branches.ends], begins, job.tokenizer, tool)
-    given = job.scorer.gives(seen.branches[branches.ends] - job.unasked(tool), copied(likely, begins.times))
+    changes = seen.branches[branches.ends] - job.unasked(tool)
+    given = job.scorer.gives(changes, copied(likely, begins.times, picked(tool)))
     scores[-1] = torch.logaddexp(scores[-1], job.scorer.asking(given))
     return tuple(name for name, known in zip(parameters, given.tolist(), strict=True) if known < 0)
 

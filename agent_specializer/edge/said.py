@@ -27,6 +27,8 @@ WIDE = 65536
 """Tokens that always belong to the normaliser: values are rarer words than names are."""
 TAKES = 0.35
 """From this probability on the words that a parameter's value would begin with are its own."""
+UNTOLD = 0.5
+"""The probability that says nothing."""
 MAX_ASKED = 6
 """Parameters of a tool that are looked for, at most."""
 RECENT = 512
@@ -36,14 +38,16 @@ BEGINS = {"string": '"', "integer": "", "number": "", "boolean": "", "object": "
 
 
 def asked_for(tool: ToolSpec) -> tuple[str, ...]:
-    """The required parameters whose values are words of the user: not those to be picked from a few, and nothing with parts."""
+    """The required parameters whose values are words of the user or stand for some: nothing with parts, and not yes or no."""
     properties = tool.parameters.get("properties") or {}
-    free = (
-        name
-        for name in required(tool)
-        if "enum" not in properties[name] and not {"boolean", "object"} & _kinds(properties[name])
-    )
-    return tuple(free)[:MAX_ASKED]
+    said = (name for name in required(tool) if not {"boolean", "object"} & _kinds(properties[name]))
+    return tuple(said)[:MAX_ASKED]
+
+
+def picked(tool: ToolSpec) -> Tensor:
+    """Which of `asked_for` are picked from a few values, (parameters,) bool."""
+    properties = tool.parameters.get("properties") or {}
+    return torch.tensor(["enum" in properties[name] for name in asked_for(tool)], dtype=torch.bool)
 
 
 def openings(tokenizer: PreTrainedTokenizerBase, tool: ToolSpec) -> list[list[int]]:
@@ -163,8 +167,14 @@ class Claims:
         self._left[own >= own.amax() / 2] -= 1
 
 
-def copied(likely: Tensor, times: Tensor) -> Tensor:
-    """Probability that each parameter's value is copied from words that are no surer one's, (parameters,); arguments as of `Claims`."""
+def copied(likely: Tensor, times: Tensor, picked: Tensor) -> Tensor:
+    """Probability that each parameter's value is copied from words that are no surer one's, (parameters,).
+
+    What is `picked`, (parameters,) bool, may be meant in other words: that its own do not stand there says nothing.
+
+    Args:
+        likely, times: as of `Claims`.
+    """
     claims = Claims(likely, times)
     found = torch.zeros(len(likely))
     waiting = torch.ones(len(likely), dtype=torch.bool)
@@ -174,4 +184,4 @@ def copied(likely: Tensor, times: Tensor) -> Tensor:
         found[best], waiting[best] = free[best], False
         if free[best] > TAKES:
             claims.take(best)
-    return found
+    return torch.where(picked, found.clamp_min(UNTOLD), found)

@@ -181,6 +181,8 @@ class ChoiceHead(nn.Module):
         self.stop_bias, self.stop_name, self.stop_left = scalar(0.0), scalar(0.5), scalar(0.0)
         """Stand for all of the former once a call was made: then "no tool" means that the calls are complete, and what speaks
         against it is what they left of the request."""
+        self.stop_answered = scalar(0.0)
+        """Added where the last call's result is there: most conversations then come to words."""
         self.left = scalar(0.0)
         """What that weighs in which tool comes next."""
         self.temperature: Tensor
@@ -194,6 +196,7 @@ class ChoiceHead(nn.Module):
         keys: Tensor,
         called: Tensor | bool = False,
         made: Tensor | None = None,
+        answered: Tensor | bool = False,
     ) -> Tensor:
         """Scores (batch, tools + 1) in nats: up to a constant, log-probabilities.
 
@@ -203,13 +206,14 @@ class ChoiceHead(nn.Module):
             keys: (tools, vectors, key_dim) or (batch, tools, vectors, key_dim).
             called: (batch,) bool, whether this turn has made a call already.
             made: (batch, tools) bool, which tools this turn has called already; None: none.
+            answered: (batch,) bool, whether the last thing said is a tool's result.
         """
         told = talk = left = None
         if asked is not None and keys.numel():
             told, talk = self.key_scores(asked, keys), asked.talk
             if made is not None:
                 left = self.log_t.exp() * left_over(asked.vectors, keys, made)
-        return self.combine(calibrated, told, talk, called, made, left=left)
+        return self.combine(calibrated, told, talk, called, made, left=left, answered=answered)
 
     def read(self, words: Tensor, newest: Tensor) -> Asked:
         """What is made of conversations.
@@ -237,6 +241,7 @@ class ChoiceHead(nn.Module):
         absent: Tensor | None = None,
         left: Tensor | None = None,
         said: Tensor | None = None,
+        answered: Tensor | bool = False,
     ) -> Tensor:
         """As `forward`, of ``t * likeness`` in `told` (batch, tools). `absent`: (batch, tools) bool, tools to leave out; `left`:
         (batch, tools), ``t`` times `features.left_over`; `said`: (batch, tools), how far the request gives what each requires,
@@ -265,7 +270,8 @@ class ChoiceHead(nn.Module):
         if said is not None and self.ask > 0:
             likeliest = said.gather(-1, which.argmax(-1, keepdim=True))[..., 0]
             words = torch.logaddexp(words, self.asking(likeliest))
-        stop = self.stop_bias + self.stop_name * name
+        after = torch.as_tensor(answered, device=calibrated.device)
+        stop = self.stop_bias + self.stop_name * name + self.stop_answered * after
         if left is not None:
             open_ = left if absent is None else left.masked_fill(absent, 0.0)
             stop = stop - self.stop_left * open_.amax(-1)

@@ -52,7 +52,7 @@ class Part:
         likenesses: of keys to the request; talk: (rows,), how it sounds; both None without keys.
         said: how far the request gives what each tool requires (`ChoiceHead.gives`); None where that is not asked.
         made, absent: bool, called already and left out; these and `likenesses` (rows, tools).
-        gold: (rows,) the right choice; called: (rows,) bool; weight: (rows,).
+        gold: (rows,) the right choice; called, answered: (rows,) bool; weight: (rows,).
     """
 
     names: Tensor
@@ -64,6 +64,7 @@ class Part:
     absent: Tensor
     gold: Tensor
     called: Tensor
+    answered: Tensor
     weight: Tensor
 
     @property
@@ -74,7 +75,9 @@ class Part:
     def scores(self, head: ChoiceHead) -> Tensor:
         t = head.log_t.exp()
         told, left = (None if x is None else t * x for x in (self.likenesses, self.left))
-        return head.combine(self.names, told, self.talk, self.called, self.made, self.absent, left, self.said)
+        return head.combine(
+            self.names, told, self.talk, self.called, self.made, self.absent, left, self.said, self.answered
+        )
 
 
 @torch.no_grad()
@@ -118,6 +121,7 @@ def scored(trainer: Trainer, composition: Composition, number: int) -> Part:
         absent=batch.excluded[:-1, :-1],
         gold=gold,
         called=batch.called[:-1],
+        answered=batch.answered[:-1],
         weight=torch.ones(len(gold), device=gold.device),
     )
 
@@ -138,7 +142,8 @@ def calibrate(head: ChoiceHead, parts: Sequence[Part], lacking: Sequence[Part] =
     ]
     _minimise(which, lambda: _mean([(p, _which_loss(head, p), p.weight * ~p.none) for p in parts]))
     both, every = balanced(parts), balanced([*parts, *lacking], calls=ASK_WEIGHT)
-    whether = [head.words_bias, head.words_name, head.unsure, head.stop_bias, head.stop_name]
+    whether = [head.words_bias, head.words_name, head.unsure]
+    whether += [head.stop_bias, head.stop_name, head.stop_answered]
     if head.query is not None:
         whether += [head.words_talk, head.relevance, head.stop_left]
     asks = all(part.said is not None for part in every)

@@ -77,7 +77,7 @@ def score(
         else out.sum() * 0
     )
     return Scores(
-        total=head(calibrated, asked, keys, batch.called[:-1], batch.made[:-1, :-1]),
+        total=head(calibrated, asked, keys, batch.called[:-1], batch.made[:-1, :-1], batch.answered[:-1]),
         keys=None if asked is None else head.key_scores(asked, keys),
         left=None
         if asked is None

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from agent_specializer.edge.choose import Branches
 from agent_specializer.edge.passes import Feed, Lanes
 from agent_specializer.edge.pooled import pooled
-from agent_specializer.edge.said import asked_for, beginning, beginnings, copied, openings
+from agent_specializer.edge.said import asked_for, beginning, beginnings, copied, openings, picked
 from agent_specializer.edge.transcript import EMPTY, render
 from agent_specializer.loragen.toolkeys import ChoiceHead
 from agent_specializer.specs import ToolSpec
@@ -88,7 +88,9 @@ def read(
             [
                 Openings(
                     words - nothing[tool.fingerprint],
-                    copied(beginning(edge, states, begins, tokenizer, tool), begins.times).to(words.device),
+                    copied(beginning(edge, states, begins, tokenizer, tool), begins.times, picked(tool)).to(
+                        words.device
+                    ),
                 )
                 for tool, (words, states) in zip(tools, of_tools(lane, tools), strict=True)
             ]

@@ -44,6 +44,8 @@ class Row:
     reply: tuple[int, ...] = ()
     called: bool = False
     """Whether calls of this turn stand in the prefix already."""
+    answered: bool = False
+    """Whether the prefix ends in the result of one."""
     made: tuple[int, ...] = ()
     """The choices that they were."""
     turn: tuple[int, int] = (0, 1)
@@ -117,6 +119,7 @@ def example_row(
         tuple(lead),
         tuple(reply),
         called=bool(before or step),
+        answered=bool(before and not step),
         made=tuple(names.index(n) for n in {*before, *(call.name for call in calls[:step])} if n in names),
         turn=turn,
         context=shared,
@@ -154,7 +157,7 @@ class Batch:
         gold: (rows,) right choice or IGNORE.
         excluded: (rows, choices) bool.
         targets: supervised next token at each position, or IGNORE.
-        called: (rows,) bool, made: (rows, choices) bool, turns: (rows, 2), as in `Row`.
+        called, answered: (rows,) bool, made: (rows, choices) bool, turns: (rows, 2), as in `Row`.
         tree: the choices; its fed tokens start right behind each prefix.
     """
 
@@ -167,6 +170,7 @@ class Batch:
     excluded: Tensor
     targets: Tensor
     called: Tensor
+    answered: Tensor
     made: Tensor
     turns: Tensor
     tree: NameTree
@@ -216,6 +220,7 @@ def collate(rows: list[Row], tree: NameTree, pad: int, *, share: bool = True) ->
         excluded=excluded,
         targets=targets,
         called=torch.tensor([r.called for r in rows]),
+        answered=torch.tensor([r.answered for r in rows]),
         made=made,
         turns=torch.tensor([r.turn for r in rows]).sub(shared).clamp_min(0),
         tree=tree,

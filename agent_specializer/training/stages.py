@@ -150,13 +150,13 @@ def _readings(run: Trainer, tools: list[ToolSpec]) -> list[ToolReading]:
 
 
 def _several(run: Trainer) -> list[Composition]:
-    """Held-out requests for several calls: the others hardly tell when one call is not enough."""
+    """Held-out requests for several calls, each at some of its steps: the others hardly tell when one call is not enough."""
     asking = [
         Source(source.name, source.toolsets, some)
         for source in run.dev_sources
         if (some := [example for example in source.examples if len(example.calls) > 1])
     ]
-    return _drawn(run, asking, 3 * FIRST)
+    return [replace(each, examples=3 * each.examples) for each in _drawn(run, asking, 3 * FIRST)]
 
 
 def _in_words(run: Trainer) -> list[Composition]:

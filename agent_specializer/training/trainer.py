@@ -240,6 +240,7 @@ class Trainer:
                             batch.called[:-1],
                             batch.made[:-1, :-1],
                             left=scores.left.roll(by, dims=1),
+                            answered=batch.answered[:-1],
                         )
                         sums[key] += accuracy(total, batch)
             out |= {f"dev_{names}_{key}": round(value / len(compositions), 4) for key, value in sums.items()}

@@ -24,6 +24,7 @@ from agent_specializer.edge.said import (
     copied,
     opening,
     openings,
+    picked,
 )
 from agent_specializer.loragen import Adapter, ChoiceHead
 from agent_specializer.messages import Call, Message
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 TEXT = {"type": "string"}
+FREE = torch.zeros(3, dtype=torch.bool)
+"""Of three parameters none is picked from a few values."""
 
 
 def tool(properties: dict[str, Any], required: list[str] | None = None, name: str = "t") -> ToolSpec:
@@ -47,7 +50,7 @@ def tool(properties: dict[str, Any], required: list[str] | None = None, name: st
 # Which parameters ---------------------------------------------------------------------------------------------------
 
 
-def test_what_is_optional_or_known_or_picked_from_a_few_is_not_asked_for() -> None:
+def test_what_is_optional_or_known_or_has_parts_is_not_asked_for() -> None:
     properties = {
         "city": TEXT,
         "nights": {"type": "integer"},
@@ -55,10 +58,14 @@ def test_what_is_optional_or_known_or_picked_from_a_few_is_not_asked_for() -> No
         "legs": {"type": "array", "items": {"type": "object"}},
         "usual": TEXT | {"default": "x"},
         "room": TEXT | {"enum": ["hall", "kitchen"]},
+        "unit": TEXT | {"enum": ["metre"]},
         "pets": {"type": "boolean"},
         "note": TEXT,
     }
-    assert asked_for(tool(properties, [*properties][:-1])) == ("city", "nights", "guests")
+    some = tool(properties, [*properties][:-1])
+    assert asked_for(some) == ("city", "nights", "guests", "room")
+    assert picked(some).tolist() == [False, False, False, True]
+    assert picked(ToolSpec(name="t")).tolist() == []
     assert asked_for(ToolSpec(name="t")) == ()
     assert len(asked_for(tool({f"p{i}": TEXT for i in range(20)}))) == MAX_ASKED
 
@@ -161,7 +168,7 @@ def test_how_likely_a_value_is_to_begin_as_each_word_of_the_conversation(
     none = Beginnings(begins.tokens[:0], begins.times[:0])
     nothing = beginning(tiny_gemma, states, none, tiny_tokenizer, tool({"x": TEXT}))
     assert nothing.shape == (3, 0)
-    assert copied(nothing, none.times).tolist() == [0, 0, 0]
+    assert copied(nothing, none.times, FREE).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("name", ["create_or_add", "createItem", "Create"])
@@ -184,10 +191,15 @@ def test_words_of_the_tools_name_are_no_values(
 
 def test_a_word_is_copied_into_one_parameter_alone_that_which_is_surest_of_it() -> None:
     likely = torch.tensor([[0.5, 0.3, 0.0], [0.9, 0.05, 0.0], [0.1, 0.1, 0.2]])
-    assert copied(likely, torch.ones(3)).tolist() == pytest.approx([0.3, 0.95, 0.3])
-    assert copied(likely, torch.tensor([2, 1, 1])).tolist() == pytest.approx([0.8, 0.95, 0.2])
-    assert copied(likely[:1], torch.ones(3)).tolist() == pytest.approx([0.8])
-    assert copied(likely[:0], torch.ones(3)).tolist() == []
+    assert copied(likely, torch.ones(3), FREE).tolist() == pytest.approx([0.3, 0.95, 0.3])
+    assert copied(likely, torch.tensor([2, 1, 1]), FREE).tolist() == pytest.approx([0.8, 0.95, 0.2])
+    assert copied(likely[:1], torch.ones(3), FREE[:1]).tolist() == pytest.approx([0.8])
+    assert copied(likely[:0], torch.ones(3), FREE[:0]).tolist() == []
+
+
+def test_that_words_of_what_is_picked_are_not_there_says_nothing() -> None:
+    likely = torch.tensor([[0.5, 0.3, 0.0], [0.9, 0.05, 0.0], [0.1, 0.1, 0.2]])
+    assert copied(likely, torch.ones(3), ~FREE).tolist() == pytest.approx([0.5, 0.95, 0.5])
 
 
 # Replies ------------------------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ def part(seed: int, *, call: bool, called: bool = False) -> Part:
         absent=nothing,
         gold=gold,
         called=torch.full((ROWS,), called),
+        answered=torch.zeros(ROWS, dtype=torch.bool),
         weight=torch.ones(ROWS),
     )
 
@@ -106,6 +107,22 @@ def test_what_is_left_over_tells_whether_calls_are_complete(head):
     found = rates(head, [after(6, call=True), after(7, call=False)])
     assert found["more_right"] > 0.7
     assert found["stop_right"] > 0.9, "a call too many does more harm"
+
+
+def test_that_words_follow_a_result_says_nothing_of_calls_without_one(head):
+    def after(seed: int, *, call: bool, answered: bool) -> Part:
+        return replace(part(seed, call=call, called=True), answered=torch.full((ROWS,), answered))
+
+    one_more = [after(0, call=True, answered=False), after(1, call=False, answered=False)]
+    results = [after(seed, call=False, answered=True) for seed in range(2, 8)]
+    calibrate(head, [*one_more, *results, after(8, call=True, answered=True)])
+    assert head.stop_answered > 0.5
+    blind = ChoiceHead(4, 8)
+    calibrate(
+        blind, [replace(some, answered=torch.zeros_like(some.answered)) for some in [*one_more, *results]]
+    )
+    unseen = [after(9, call=True, answered=False)]
+    assert rates(head, unseen)["more_right"] > rates(blind, unseen)["more_right"] + 0.1
 
 
 def test_vague_requests_teach_when_to_ask_back_and_not_that_likeness_means_nothing(head):
