@@ -371,7 +371,7 @@ class EdgeEngine:
         if found is None:
             runs = offers(self.tokenizer, tool)
             called = self.tokenizer(label(tool.name), add_special_tokens=False).input_ids
-            seen = self._behind_nothing(request, called, runs, weights)
+            seen = self._behind_nothing(request, called, runs, weights, words=False)
             found = self._namings.put(key, named(self.model, seen.states, runs))
         return found
 
@@ -382,7 +382,7 @@ class EdgeEngine:
         found = self._unasked.get(key)
         if found is None:
             runs = openings(self.tokenizer, tool)
-            seen = self._behind_nothing(request, [], runs, weights)
+            seen = self._behind_nothing(request, [], runs, weights, words=True)
             assert seen.branches is not None
             found = self._unasked.put(key, seen.branches[Branches.of_tokens(runs).ends].clone())
         return found
@@ -392,10 +392,16 @@ class EdgeEngine:
         return tool.fingerprint, weights_key(request.adapter), context
 
     def _behind_nothing(
-        self, request: Request, tokens: list[int], runs: list[list[int]], weights: Weights | None
+        self,
+        request: Request,
+        tokens: list[int],
+        runs: list[list[int]],
+        weights: Weights | None,
+        *,
+        words: bool,
     ) -> Seen:
         """What the model makes of `runs` side by side behind an empty request and `tokens`."""
-        feed = Feed([*self._ids(request, EMPTY), *tokens], tree=Branches.of_tokens(runs), words=True)
+        feed = Feed([*self._ids(request, EMPTY), *tokens], tree=Branches.of_tokens(runs), words=words)
         return Lanes(self.model, 1, weights=weights).run({0: feed})[0]
 
     def _job(
