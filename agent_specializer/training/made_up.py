@@ -107,7 +107,8 @@ def _without(text: str, whole: str, value: str) -> str | None:
 def joined(examples: Sequence[Example], rng: random.Random, *, count: int) -> tuple[Example, ...]:
     """Up to `count` requests that join two of `examples` which ask for different tools, in one turn, each for one call.
 
-    In half of them the first call was made and answered already, so that the second one is still to be made.
+    Of a third of them the first call was made and answered already, so that the second one is still to be made, and of a third both,
+    so that nothing is.
     """
     single = [each for each in examples if len(each.messages) == 1 and len(each.calls) == 1]
     found: list[Example] = []
@@ -118,12 +119,12 @@ def joined(examples: Sequence[Example], rng: random.Random, *, count: int) -> tu
         text = _in_one(first.messages[0].content, second.messages[0].content, rng)
         request = Message(role="user", content=text)
         messages: tuple[Message, ...] = (request,)
-        calls = (*first.calls, *second.calls)
-        if rng.random() < 0.5:
-            answer = Message(role="tool", content=rng.choice(DONE), name=first.calls[0].name)
-            messages = (request, Message(role="assistant", calls=first.calls), answer)
-            calls = second.calls
-        found.append(replace(first, messages=messages, calls=calls, accepted=(), answer=""))
+        calls = [*first.calls, *second.calls]
+        for _ in range(rng.randrange(3)):
+            made = calls.pop(0)
+            answer = Message(role="tool", content=rng.choice(DONE), name=made.name)
+            messages = (*messages, Message(role="assistant", calls=(made,)), answer)
+        found.append(replace(first, messages=messages, calls=tuple(calls), accepted=(), answer=""))
     return tuple(found)
 
 
