@@ -8,9 +8,10 @@ BIN := $(VENV)/bin
 demo: setup
 	$(BIN)/agent-specializer quickstart
 
-# Tiny models gain nothing from threads, so their tests run side by side; those of the real model one after another.
+# Two processes of one thread get more done than one of two: so all tests run side by side, those of the real model and of a
+# browser two at a time, for they need memory.
 test: test-fast
-	$(BIN)/python -m pytest -m "embedded or browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "embedded or browser" -n 2 --dist loadfile
 
 test-fast: setup-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not embedded and not browser" -n auto --dist loadfile
