@@ -254,6 +254,28 @@ def test_later_calls_of_a_reply_are_compared_with_the_same_words(
     assert all(torch.equal(query, queries[0]) for query in queries)
 
 
+def test_that_a_result_is_there_counts_where_one_was_given_and_nowhere_else(
+    engine: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
+) -> None:
+    engine = keyed_engine(engine)
+    adapter = make_adapter(engine.pool, toolset, keys=words(3, 3, 8))
+    engine.head.stop_bias.fill_(-100.0)
+    options = ReplyOptions(max_tokens=250)
+    asked, with_result = say("dim it"), TURNS[:3]
+    before = [
+        len(engine.reply(turn, toolset, adapter=adapter, options=options).calls)
+        for turn in (asked, with_result)
+    ]
+    engine.head.stop_answered.fill_(200.0)
+    after = [
+        len(engine.reply(turn, toolset, adapter=adapter, options=options).calls)
+        for turn in (asked, with_result)
+    ]
+    assert before[0] > 1, "one call: this test shows nothing"
+    assert before[1] > 0
+    assert after == [before[0], 0]
+
+
 def test_keys_score_alike_in_a_batch_and_one_by_one(
     engine: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
 ) -> None:

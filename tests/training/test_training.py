@@ -156,6 +156,25 @@ def test_training_and_the_engine_score_a_request_alike(make_tiny_gemma, tiny_tok
         assert said == "User: dim the lights\nCall:"
 
 
+def test_a_row_knows_whether_it_ends_in_a_result(tiny_tokenizer):
+    toolset = Toolset(tools=tuple(ToolSpec(name=name, description="d") for name in ("light", "song")))
+    tree = NameTree.of(tiny_tokenizer, toolset.names)
+    asked = Message(role="user", content="light and song")
+    made = (
+        Message(role="assistant", calls=(Call(name="light"),)),
+        Message(role="tool", name="light", content="ok"),
+    )
+    for messages, calls in (((asked,), ("light", "song")), ((asked, *made), ("song",))):
+        example = Example("x", messages, tuple(Call(name=name) for name in calls))
+        rows = [
+            example_row(tiny_tokenizer, example, toolset, tree, random.Random(seed)) for seed in range(40)
+        ]
+        found = {(len(row.made), row.answered) for row in rows}
+        results = len(messages) > 1
+        assert found == ({(1, True), (2, False)} if results else {(0, False), (1, False), (2, False)})
+        assert collate(rows, tree, 0).answered.tolist() == [row.answered for row in rows]
+
+
 def test_training_moves_the_generator_and_nothing_else(trainer):
     run = trainer()
     frozen = {name: p.clone() for name, p in run.edge.named_parameters()}
