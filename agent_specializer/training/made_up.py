@@ -35,8 +35,11 @@ JOINTS = (
     "{}. Also {}",
     "{}. Then {}",
     "{}. After that, {}",
-    "First {}, then {}",
 )
+FIRST = ("First {}, then {}", "First, {}. Then {}")
+LAST = ("{}, and finally {}", "{}. Finally, {}")
+PARTS = (2, 2, 3, 4)
+"""How many requests are joined to one."""
 LEADING = "in|at|on|for|to|from|of|with|by|about|named|called|titled|the|a|an|is|as|near|around"
 """Words that go with the value that follows them."""
 DONE = ("done", "ok", "success", '{"ok": true}', '{"status": "success"}', "Finished.")
@@ -105,37 +108,41 @@ def _without(text: str, whole: str, value: str) -> str | None:
 
 
 def joined(examples: Sequence[Example], rng: random.Random, *, count: int) -> tuple[Example, ...]:
-    """Up to `count` requests that join two of `examples` which ask for different tools, in one turn, each for one call.
+    """Up to `count` requests that join two to four of `examples` which ask for different tools, in one turn, each for one call.
 
-    Of a third of them the first call was made and answered already, so that the second one is still to be made, and of a third both,
-    so that nothing is.
+    As many of the calls as is drawn, none to all, were made and answered already: the others are still to be made.
     """
     single = [each for each in examples if len(each.messages) == 1 and len(each.calls) == 1]
     found: list[Example] = []
-    for _ in range(count if len(single) > 1 else 0):
-        first, second = rng.sample(single, 2)
-        if first.calls[0].name == second.calls[0].name:
-            continue
-        text = _in_one(first.messages[0].content, second.messages[0].content, rng)
+    for _ in range(count):
+        apart = {each.calls[0].name: each for each in rng.sample(single, len(single))}
+        some = list(apart.values())[: rng.choice(PARTS)]
+        if len(some) < 2:
+            break
+        calls = [call for each in some for call in each.calls]
+        text = _in_one([each.messages[0].content for each in some], rng)
         request = Message(role="user", content=text)
         messages: tuple[Message, ...] = (request,)
-        calls = [*first.calls, *second.calls]
-        for _ in range(rng.randrange(3)):
+        for _ in range(rng.randint(0, len(calls))):
             made = calls.pop(0)
             answer = Message(role="tool", content=rng.choice(DONE), name=made.name)
             messages = (*messages, Message(role="assistant", calls=(made,)), answer)
-        found.append(replace(first, messages=messages, calls=tuple(calls), accepted=(), answer=""))
+        found.append(replace(some[0], messages=messages, calls=tuple(calls), accepted=(), answer=""))
     return tuple(found)
 
 
-def _in_one(first: str, second: str, rng: random.Random) -> str:
-    joint = rng.choice(JOINTS)
-    first, second = first.strip().rstrip(".!?"), second.strip()
-    if joint.startswith("First"):
-        first = _lowered(first)
-    if not joint.endswith(". {}"):
-        second = _lowered(second)
-    return joint.format(first, second)
+def _in_one(parts: Sequence[str], rng: random.Random) -> str:
+    text = parts[0].strip()
+    for place, part in enumerate(parts[1:], 1):
+        first, last = place == 1, place == len(parts) - 1
+        joint = rng.choice([*JOINTS, *(FIRST if first else ()), *(LAST if last and not first else ())])
+        text = text.rstrip(".!?")
+        new = joint.endswith(". {}")
+        text = joint.format(
+            _lowered(text) if joint.startswith("First") else text,
+            part.strip() if new else _lowered(part.strip()),
+        )
+    return text
 
 
 def _lowered(text: str) -> str:

@@ -53,23 +53,25 @@ def test_asked_vaguely_words_are_right_exactly_where_something_is_required():
         assert names == ([] if required(about) else [about.name])
 
 
-def test_joined_requests_ask_for_both_calls_or_after_the_first_for_the_second_or_after_both_for_nothing():
-    single = [asked("Dim it.", "light"), asked("Stop!", "stop"), asked("I go", "go")]
+def test_joined_requests_ask_for_all_their_calls_that_were_not_made_yet_in_their_order():
+    single = [asked("Dim it.", "light"), asked("Stop!", "stop"), asked("I go", "go"), asked("Sing", "sing")]
     several = [asked("both", "light", "stop"), asked("nothing")]
-    found = joined([*single, *several], random.Random(0), count=60)
-    assert len(found) == 60
-    of = {each.request.casefold().rstrip(".!"): each.calls[0].name for each in single}
-    answered = Counter((len(each.messages) - 1) // 2 for each in found)
-    assert set(answered) == {0, 1, 2}
-    assert min(answered.values()) > 10
+    found = joined([*single, *several, asked("go on", "go")], random.Random(0), count=200)
+    assert len(found) == 200
+    of = {each.request.casefold().rstrip(".!"): each.calls[0].name for each in single} | {"go on": "go"}
+    counted: Counter[tuple[int, int]] = Counter()
     for each in found:
         made = [call for message in each.messages for call in message.calls]
         names = [call.name for call in (*made, *each.calls)]
-        assert len(names) == len(set(names)) == 2
+        counted[len(names), len(made)] += 1
         said = each.request.casefold()
-        first, second = sorted((text for text in of if text in said), key=said.index)
-        assert [of[first], of[second]] == names, each.request
+        parts = sorted((text for text in of if text in said), key=said.index)
+        parts = [text for text in parts if not any(text in other and text != other for other in parts)]
+        assert [of[text] for text in parts] == names, each.request
+        assert len(names) == len(set(names))
         assert [message.role for message in each.messages[1:]] == ["assistant", "tool"] * len(made)
+    assert set(counted) == {(parts, made) for parts in (2, 3, 4) for made in range(parts + 1)}
+    assert min(counted.values()) > 4
 
 
 def test_joined_sentences_keep_the_capitals_of_names_and_of_i():
