@@ -110,7 +110,8 @@ def _without(text: str, whole: str, value: str) -> str | None:
 def joined(examples: Sequence[Example], rng: random.Random, *, count: int) -> tuple[Example, ...]:
     """Up to `count` requests that join two to four of `examples` which ask for different tools, in one turn, each for one call.
 
-    As many of the calls as is drawn, none to all, were made and answered already: the others are still to be made.
+    Of half of them all calls were made and answered already, for most turns are complete once there are results; of the others as
+    many as is drawn, and the rest is still to be made.
     """
     single = [each for each in examples if len(each.messages) == 1 and len(each.calls) == 1]
     found: list[Example] = []
@@ -123,7 +124,7 @@ def joined(examples: Sequence[Example], rng: random.Random, *, count: int) -> tu
         text = _in_one([each.messages[0].content for each in some], rng)
         request = Message(role="user", content=text)
         messages: tuple[Message, ...] = (request,)
-        for _ in range(rng.randint(0, len(calls))):
+        for _ in range(len(calls) if rng.random() < 0.5 else rng.randrange(len(calls))):
             made = calls.pop(0)
             answer = Message(role="tool", content=rng.choice(DONE), name=made.name)
             messages = (*messages, Message(role="assistant", calls=(made,)), answer)
