@@ -32,7 +32,7 @@ ASK_WEIGHT = 3.0
 shipped catalogues, too many calls are then answered by a question (docs/LOG.md)."""
 TAKEN_WEIGHT = 0.05
 """What a request that is shown once more without its tool weighs beside one that needs no tool of its own accord."""
-STOP_WEIGHT = 1.5
+STOP_WEIGHT = 2.0
 """What the turns whose calls are complete weigh together, beside those that lack one: a call too many does more harm than one
 that is missing."""
 CANDIDATES = 2
