@@ -36,8 +36,10 @@ JOINTS = (
     "{}. Then {}",
     "{}. After that, {}",
 )
-FIRST = ("First {}, then {}", "First, {}. Then {}")
-LAST = ("{}, and finally {}", "{}. Finally, {}")
+FIRST_JOINTS = ("First {}, then {}", "First, {}. Then {}")
+"""Between the first two requests alone."""
+LAST_JOINTS = ("{}, and finally {}", "{}. Finally, {}")
+"""Before the last of more than two."""
 PARTS = (2, 2, 3, 4)
 """How many requests are joined to one."""
 LEADING = "in|at|on|for|to|from|of|with|by|about|named|called|titled|the|a|an|is|as|near|around"
@@ -136,7 +138,9 @@ def _in_one(parts: Sequence[str], rng: random.Random) -> str:
     text = parts[0].strip()
     for place, part in enumerate(parts[1:], 1):
         first, last = place == 1, place == len(parts) - 1
-        joint = rng.choice([*JOINTS, *(FIRST if first else ()), *(LAST if last and not first else ())])
+        joint = rng.choice(
+            [*JOINTS, *(FIRST_JOINTS if first else ()), *(LAST_JOINTS if last and not first else ())]
+        )
         text = text.rstrip(".!?")
         new = joint.endswith(". {}")
         text = joint.format(
