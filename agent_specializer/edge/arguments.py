@@ -18,14 +18,15 @@ import torch
 from llguidance import LLMatcher
 from torch import Tensor
 
+from agent_specializer.edge.copying import COPY, Source
 from agent_specializer.edge.grammar import ToolGrammar
 from agent_specializer.edge.passes import Feed, Seen
 from agent_specializer.errors import DecodeError
 
 FEW = 2048
 """Up to so many allowed tokens, only their rows of the head are multiplied."""
-MAX_DIGITS = 17
-"""Characters of a number, after which it ends where the grammar lets it."""
+MAX_DIGITS = 24
+"""Characters of a number, after which it ends where the grammar lets it: no float64 needs more."""
 LOOP, REPEATS = 8, 4
 """A string ends where the grammar lets it once a run of up to LOOP tokens came REPEATS times in a row."""
 QUOTE, BACKSLASH = b'"\\'
@@ -83,6 +84,7 @@ def decode_arguments(
     budget: int,
     head_rows: int,
     written: Callable[[str], None],
+    source: Source | None = None,
 ) -> Generator[Feed, Seen, dict[str, Any]]:
     """Arguments behind the tokens of `tail`, to which their tokens are added; they validate against the schema.
 
@@ -90,6 +92,7 @@ def decode_arguments(
         budget: tokens that the arguments may have.
         head_rows: rows of the model's head; tokens beyond them cannot be predicted.
         written: called with each piece of the text that is final.
+        source: the conversation, from which the words of a string are rather copied than made up.
 
     Raises:
         DecodeError: no valid arguments fit the budget, or what was decoded violates what the grammar cannot express.
@@ -127,7 +130,8 @@ def decode_arguments(
         if only is None:
             tail.tokens += out[len(tail.tokens) - start :]
             seen = yield tail.feed(rows=rows)
-            token = _pick(seen, rows, matcher, sampler, head_rows, value)
+            favoured = source.continuing(value.text) if source and value.text is not None else []
+            token = _pick(seen, rows, matcher, sampler, head_rows, value, favoured)
         if token is None or value.then([token]).repeats:
             return _finish(tail, start, out, safe, grammar, text)
         matcher.consume_token(token)
@@ -204,6 +208,8 @@ class _Value:
         self._open: tuple[frozenset[bytes] | None, ...] = ()
         self._name: bytes | None = None
         """Of a property, as far as it is written."""
+        self._text = b""
+        """Of a string that is no name, the same."""
         self._named = False
 
     def follow(self, tokens: list[int]) -> None:
@@ -215,6 +221,8 @@ class _Value:
                 self._escaped = byte == BACKSLASH and not self._escaped
                 if self._name is not None:
                     self._name += bytes([byte])
+                else:
+                    self._text += bytes([byte])
             else:
                 self._digits = self._digits + 1 if 45 <= byte <= 57 else 0
                 self._structure(byte)
@@ -226,7 +234,7 @@ class _Value:
         return ahead
 
     def _quote(self) -> None:
-        self._in_string, self._digits = not self._in_string, 0
+        self._in_string, self._digits, self._text = not self._in_string, 0, b""
         names = self._open[-1] if self._open else None
         if names is None or self._named:
             return
@@ -253,6 +261,11 @@ class _Value:
         return loops(out, run=LOOP, times=REPEATS)
 
     @property
+    def text(self) -> bytes | None:
+        """What is written of the string that is being written, where it is a value."""
+        return self._text if self._in_string and self._name is None else None
+
+    @property
     def ends(self) -> np.ndarray:
         """Ids of the tokens that end the value."""
         return self._grammar.ends_string if self._in_string else self._grammar.ends_number
@@ -268,11 +281,23 @@ def loops(tokens: list[int], *, run: int, times: int, least: int = 0) -> bool:
 
 
 def _pick(
-    seen: Seen, rows: Tensor | str, matcher: LLMatcher, sampler: Sampler, head_rows: int, value: _Value
+    seen: Seen,
+    rows: Tensor | str,
+    matcher: LLMatcher,
+    sampler: Sampler,
+    head_rows: int,
+    value: _Value,
+    favoured: list[int],
 ) -> int | None:
     """The next token; None where every one that the grammar allows would name a property twice."""
     assert seen.logits is not None
     logits = seen.logits
+    if favoured:
+        places = torch.tensor(favoured, device=logits.device)
+        if isinstance(rows, Tensor):
+            places = torch.isin(rows.to(logits.device), places).nonzero()[:, 0]
+        places = places[places < len(logits)]  # a tokenizer may have more tokens than the head has rows
+        logits = logits.index_add(0, places, logits.new_full((len(places),), COPY))
     if not isinstance(rows, Tensor):
         best = int(logits.argmax())
         # The likeliest of all is nearly always allowed: no mask needed.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from agent_specializer.edge.arguments import Sampler, Tail, decode_arguments
 from agent_specializer.edge.choose import Branches, NameTree, common_logits
+from agent_specializer.edge.copying import Source
 from agent_specializer.edge.events import CallDelta, ChoiceMade, Event, TextDelta
 from agent_specializer.edge.given import given, named, narrowed, offered, offers
 from agent_specializer.edge.grammar import Grammars, ToolGrammar
@@ -129,6 +131,12 @@ class Job:
     conversation: int = 1
     made: tuple[Call, ...] = ()
     cached: int = 0
+
+    @cached_property
+    def source(self) -> Source:
+        """What strings are copied from."""
+        conversation = self.prompt[self.conversation :]
+        return Source(self.tokenizer, conversation, self.grammars.vocabulary.ends_string)
 
 
 @dataclass
@@ -266,6 +274,7 @@ def _call(
                 budget=budget,
                 head_rows=job.head_rows,
                 written=written,
+                source=job.source,
             )
         except DecodeError:
             if not outcome.calls:
