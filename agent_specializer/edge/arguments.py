@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import copy
+import json
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ import torch
 from llguidance import LLMatcher
 from torch import Tensor
 
-from agent_specializer.edge.copying import COPY, Source
+from agent_specializer.edge.copying import COPY, FITS, Source
 from agent_specializer.edge.grammar import ToolGrammar
 from agent_specializer.edge.passes import Feed, Seen
 from agent_specializer.errors import DecodeError
@@ -105,6 +106,7 @@ def decode_arguments(
     watched = 2 * len(safe[1]) + 24
     checked = 0
     value = _Value(grammar)
+    copies = _Copies(source, grammar)
     while True:
         forced = matcher.compute_ff_tokens()
         if forced:
@@ -130,8 +132,7 @@ def decode_arguments(
         if only is None:
             tail.tokens += out[len(tail.tokens) - start :]
             seen = yield tail.feed(rows=rows)
-            favoured = source.continuing(value.text) if source and value.text is not None else []
-            token = _pick(seen, rows, matcher, sampler, head_rows, value, favoured)
+            token = _pick(seen, rows, matcher, sampler, head_rows, value, copies.favoured(value, matcher))
         if token is None or value.then([token]).repeats:
             return _finish(tail, start, out, safe, grammar, text)
         matcher.consume_token(token)
@@ -197,6 +198,7 @@ class _Value:
 
     Attributes:
         repeats: whether the tokens followed last named a property that its object has already.
+        opened: how many strings and names have begun.
     """
 
     def __init__(self, grammar: ToolGrammar) -> None:
@@ -210,6 +212,7 @@ class _Value:
         """Of a property, as far as it is written."""
         self._text = b""
         """Of a string that is no name, the same."""
+        self.opened = 0
         self._named = False
 
     def follow(self, tokens: list[int]) -> None:
@@ -235,6 +238,7 @@ class _Value:
 
     def _quote(self) -> None:
         self._in_string, self._digits, self._text = not self._in_string, 0, b""
+        self.opened += self._in_string
         names = self._open[-1] if self._open else None
         if names is None or self._named:
             return
@@ -271,6 +275,31 @@ class _Value:
         return self._grammar.ends_string if self._in_string else self._grammar.ends_number
 
 
+class _Copies:
+    """Which tokens are favoured in a string, and by how much."""
+
+    def __init__(self, source: Source | None, grammar: ToolGrammar) -> None:
+        self._source, self._vocabulary = source, grammar.vocabulary
+        self._string = 0
+        self._fitting: tuple[str, ...] | None = None
+
+    def favoured(self, value: _Value, matcher: LLMatcher) -> tuple[list[int], float]:
+        """Ids of tokens, and nats; `matcher` stands where `value` does."""
+        written = value.text
+        if self._source is None or written is None:
+            return [], 0.0
+        if value.opened != self._string:
+            self._string = value.opened
+            self._fitting = self._source.fitting(written, lambda text: self._allows(matcher, text))
+        if self._fitting and (towards := self._source.towards(written, self._fitting)):
+            return towards, FITS
+        return self._source.continuing(written), COPY
+
+    def _allows(self, matcher: LLMatcher, text: str) -> bool:
+        tokens = self._vocabulary.tokenize_str(json.dumps(text, ensure_ascii=False)[1:])
+        return int(matcher.validate_tokens(tokens)) == len(tokens)
+
+
 def loops(tokens: list[int], *, run: int, times: int, least: int = 0) -> bool:
     """Whether `tokens` end in a run of up to `run` tokens that came `times` times in a row, `least` tokens in all."""
     for size in range(1, run + 1):
@@ -287,17 +316,18 @@ def _pick(
     sampler: Sampler,
     head_rows: int,
     value: _Value,
-    favoured: list[int],
+    favoured: tuple[list[int], float],
 ) -> int | None:
     """The next token; None where every one that the grammar allows would name a property twice."""
     assert seen.logits is not None
     logits = seen.logits
-    if favoured:
-        places = torch.tensor(favoured, device=logits.device)
+    tokens, nats = favoured
+    if tokens:
+        places = torch.tensor(tokens, device=logits.device)
         if isinstance(rows, Tensor):
             places = torch.isin(rows.to(logits.device), places).nonzero()[:, 0]
         places = places[places < len(logits)]  # a tokenizer may have more tokens than the head has rows
-        logits = logits.index_add(0, places, logits.new_full((len(places),), COPY))
+        logits = logits.index_add(0, places, logits.new_full((len(places),), nats))
     if not isinstance(rows, Tensor):
         best = int(logits.argmax())
         # The likeliest of all is nearly always allowed: no mask needed.

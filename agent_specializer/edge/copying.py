@@ -1,25 +1,34 @@
 """Strings that are copied: which tokens go on with words of the conversation.
 
 A small model says "5 am" where "five am" stands and ends an identifier with zeros of its own. What it would write is weighed against what
-stands there: tokens that go on with a copy count `COPY` nats more, at the end of a word the closing quote does, too.
+stands there: tokens that go on with a copy count `COPY` nats more, at the end of a word the closing quote does, too. Where the schema allows
+but some strings (a pattern, a format, a few values to pick from), words of the conversation that it allows count `FITS` more.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 COPY = 4.0
 """Nats. Chosen on requests of held-out families (docs/LOG.md): from 2.5 to 9 hardly anything changes."""
+FITS = 8.0
+"""Nats; chosen on the same."""
 AHEAD = 32
 """Characters of the conversation that are looked at for the next token."""
 WORDS = re.compile(r"^(?:User|Call|Result|Answer):|(?P<word>\w+)", re.MULTILINE)
 """Words of a conversation, and what marks its turns (`edge.transcript`)."""
 RECENT = 2048
 """Tokens of the conversation, from its end, that are copied from."""
+CHUNKS, LONGEST = 120, 4
+"""Pieces between white space, from the conversation's end, among which what the schema allows is looked for; and of how many at most."""
+AROUND = "'\".,;:!?()[]{}<>"
+"""Is left off around them."""
+ANYTHING = "Qx 7, zu?"
+"""A string that the schema allows where it allows nearly all."""
 
 
 class Source:
@@ -37,6 +46,40 @@ class Source:
         self._folded = _folded(self._text)
         self._starts = [match.start() for match in WORDS.finditer(self._text) if match["word"]]
         self._known: dict[bytes, list[int]] = {}
+        said = [*re.finditer(r"\S+", re.sub(r"(?m)^(?:User|Call|Result|Answer):", _blank, self._text))]
+        self._chunks = [match.span() for match in said[-CHUNKS:]]
+
+    def fitting(self, written: bytes, allows: Callable[[str], bool]) -> tuple[str, ...] | None:
+        """What stands in the conversation that a string may be of which `written` is there; None where it may be nearly anything.
+
+        Args:
+            allows: whether the string may go on with a text and end there.
+        """
+        try:
+            begun = written.decode()
+        except UnicodeDecodeError:
+            return None
+        if allows(ANYTHING):
+            return None
+        found: dict[str, None] = {}
+        for first, (start, _) in enumerate(self._chunks):
+            for _, end in self._chunks[first : first + LONGEST]:
+                text = self._text[start:end].strip(AROUND)
+                for form in dict.fromkeys((text, text.lower(), text.title(), text.upper())):
+                    if form and form not in found and form.startswith(begun) and allows(form[len(begun) :]):
+                        found[form] = None
+        return tuple(found)
+
+    def towards(self, written: bytes, fitting: Sequence[str]) -> list[int]:
+        """Ids of the tokens that go on with one of `fitting`, of which `written` is there, or end it."""
+        text = written.decode(errors="ignore")
+        rest = sorted({form[len(text) :] for form in fitting if form.startswith(text)})
+        runs = (
+            self._tokenizer([part for part in rest if part], add_special_tokens=False).input_ids
+            if any(rest)
+            else []
+        )
+        return sorted({run[0] for run in runs if run} | (set(self._ends) if "" in rest else set()))
 
     def continuing(self, written: bytes) -> list[int]:
         """Ids of the tokens that go on with a copy of which `written` is there: a string from a word's beginning on."""
@@ -62,3 +105,7 @@ class Source:
 def _folded(text: str) -> str:
     """`text` without capitals, letter by letter, so that places are the same in both."""
     return "".join(small if len(small := letter.lower()) == 1 else letter for letter in text)
+
+
+def _blank(match: re.Match[str]) -> str:
+    return " " * len(match[0])

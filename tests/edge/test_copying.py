@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -57,33 +59,65 @@ def test_capitals_do_not_matter_and_what_stands_nowhere_has_nothing_to_go_on_wit
     assert texts("é".encode()[:1]) == set(), "within a letter"
 
 
-@pytest.mark.parametrize(("nats", "copies"), [(2.0, True), (0.0, False)])
-def test_a_string_is_rather_copied_than_made_up(tiny_tokenizer, monkeypatch, nats, copies):
-    """By a model to which all tokens are as likely."""
-    monkeypatch.setattr(arguments, "COPY", nats)
-    schema = {"type": "object", "properties": {"what": {"type": "string"}}, "required": ["what"]}
-    grammars = Grammars(tiny_tokenizer, len(tiny_tokenizer))
-    conversation = tiny_tokenizer(TEXT).input_ids
+def written(tokenizer, text: str, schema: dict[str, object]) -> str:
+    """A string of `schema`, as a model writes it behind `text` to which all tokens are as likely."""
+    parameters = {"type": "object", "properties": {"what": schema}, "required": ["what"]}
+    grammars = Grammars(tokenizer, len(tokenizer))
+    conversation = tokenizer(text).input_ids
     writing = arguments.decode_arguments(
         arguments.Tail(list(conversation)),
-        grammars.of(ToolSpec(name="find", description="", parameters=schema)),
+        grammars.of(ToolSpec(name="find", description="", parameters=parameters)),
         arguments.Sampler(0.0, 0),
         budget=40,
-        head_rows=len(tiny_tokenizer),
+        head_rows=len(tokenizer),
         written=lambda text: None,
-        source=Source(tiny_tokenizer, conversation, grammars.vocabulary.ends_string),
+        source=Source(tokenizer, conversation, grammars.vocabulary.ends_string),
     )
     feed = next(writing)
     while True:
-        rows = len(feed.rows) if isinstance(feed.rows, torch.Tensor) else len(tiny_tokenizer)
+        rows = len(feed.rows) if isinstance(feed.rows, torch.Tensor) else len(tokenizer)
         try:
             feed = writing.send(Seen(torch.zeros(1, 1), torch.zeros(rows)))
         except StopIteration as stop:
-            what = stop.value["what"]
-            break
+            return str(stop.value["what"])
+
+
+@pytest.mark.parametrize(("nats", "copies"), [(2.0, True), (0.0, False)])
+def test_a_string_is_rather_copied_than_made_up(tiny_tokenizer, monkeypatch, nats, copies):
+    monkeypatch.setattr(arguments, "COPY", nats)
+    what = written(tiny_tokenizer, TEXT, {"type": "string"})
     assert what
     assert (what.lower() in TEXT.lower()) == copies
 
 
 def test_a_number_is_written_with_all_its_digits():
     assert max(map(len, map(repr, (-1.2345678901234567e-4, 0.06403676499860755)))) <= arguments.MAX_DIGITS
+
+
+def test_where_but_some_strings_are_allowed_those_that_stand_in_the_conversation_are_looked_for(
+    tiny_tokenizer,
+):
+    text = "User: Put R4ZT9P on 2026-04-18, please, for the New York office. I'm VEGAN\nCall:"
+    source = Source(tiny_tokenizer, tiny_tokenizer(text).input_ids, np.array([0]))
+    code, place, diet = (re.compile(p) for p in (r"[A-Z0-9]{6}", "New York|Lima|Call", "vegan|none"))
+    for allowed, begun, found in (
+        (code, "", ("R4ZT9P", "PLEASE", "OFFICE")),
+        (code, "R4", ("R4ZT9P",)),
+        (place, "", ("New York",)),
+        (diet, "", ("vegan",)),
+    ):
+        fits = source.fitting(begun.encode(), lambda rest, a=allowed, b=begun: bool(a.fullmatch(b + rest)))
+        assert fits == found
+    assert source.fitting(b"", lambda rest: True) is None, "where nearly anything is allowed nothing is told"
+    assert goes_on({tiny_tokenizer.decode([t]) for t in source.towards(b"R4", ["R4ZT9P"])}, "ZT9P")
+    assert source.towards(b"R4ZT9P", ["R4ZT9P"]) == [0], "it ends"
+    assert source.towards(b"X", ["R4ZT9P"]) == []
+
+
+@pytest.mark.parametrize(("nats", "code"), [(8.0, "R4ZT9P"), (0.0, None)])
+def test_what_fits_a_pattern_and_stands_in_the_conversation_is_taken(tiny_tokenizer, monkeypatch, nats, code):
+    monkeypatch.setattr(arguments, "FITS", nats)
+    monkeypatch.setattr(arguments, "COPY", 0.0)
+    pattern = {"type": "string", "pattern": "^[A-Z0-9]{6}$"}
+    found = written(tiny_tokenizer, "User: for r4zt9p I'd like 14A, no: R4ZT9P\nCall:", pattern)
+    assert (found == "R4ZT9P") == (code is not None)
