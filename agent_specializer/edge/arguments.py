@@ -270,6 +270,11 @@ class _Value:
         return self._text if self._in_string and self._name is None else None
 
     @property
+    def in_array(self) -> bool:
+        """Whether what is being written is an item of an array."""
+        return bool(self._open) and self._open[-1] is None
+
+    @property
     def ends(self) -> np.ndarray:
         """Ids of the tokens that end the value."""
         return self._grammar.ends_string if self._in_string else self._grammar.ends_number
@@ -290,7 +295,12 @@ class _Copies:
             return [], 0.0
         if value.opened != self._string:
             self._string = value.opened
-            self._fitting = self._source.fitting(written, lambda text: self._allows(matcher, text))
+            # Not in an array: a second "sunday" would fit as well as the first.
+            self._fitting = (
+                None
+                if value.in_array
+                else self._source.fitting(written, lambda text: self._allows(matcher, text))
+            )
         if self._fitting and (towards := self._source.towards(written, self._fitting)):
             return towards, FITS
         return self._source.continuing(written), COPY

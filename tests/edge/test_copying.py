@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,8 +60,8 @@ def test_capitals_do_not_matter_and_what_stands_nowhere_has_nothing_to_go_on_wit
     assert texts("é".encode()[:1]) == set(), "within a letter"
 
 
-def written(tokenizer, text: str, schema: dict[str, object]) -> str:
-    """A string of `schema`, as a model writes it behind `text` to which all tokens are as likely."""
+def written(tokenizer, text: str, schema: dict[str, object]) -> Any:
+    """A value of `schema`, as a model writes it behind `text` to which all tokens are as likely."""
     parameters = {"type": "object", "properties": {"what": schema}, "required": ["what"]}
     grammars = Grammars(tokenizer, len(tokenizer))
     conversation = tokenizer(text).input_ids
@@ -79,7 +80,7 @@ def written(tokenizer, text: str, schema: dict[str, object]) -> str:
         try:
             feed = writing.send(Seen(torch.zeros(1, 1), torch.zeros(rows)))
         except StopIteration as stop:
-            return str(stop.value["what"])
+            return stop.value["what"]
 
 
 @pytest.mark.parametrize(("nats", "copies"), [(2.0, True), (0.0, False)])
@@ -88,6 +89,16 @@ def test_a_string_is_rather_copied_than_made_up(tiny_tokenizer, monkeypatch, nat
     what = written(tiny_tokenizer, TEXT, {"type": "string"})
     assert what
     assert (what.lower() in TEXT.lower()) == copies
+
+
+def test_what_fits_is_not_looked_for_in_arrays(tiny_tokenizer, monkeypatch):
+    """There it would be found again and again."""
+    monkeypatch.setattr(arguments, "COPY", 0.0)
+    days = {"type": "string", "enum": ["friday", "monday", "sunday"]}
+    text = "User: every Sunday\nCall:"
+    assert written(tiny_tokenizer, text, days) == "sunday"
+    array = {"type": "array", "items": days, "minItems": 3, "maxItems": 3}
+    assert written(tiny_tokenizer, text, array) != 3 * ["sunday"]
 
 
 def test_a_number_is_written_with_all_its_digits():
