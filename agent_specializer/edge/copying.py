@@ -19,8 +19,8 @@ FITS = 8.0
 """Nats. Chosen on the shipped catalogues' requests (docs/LOG.md): from 4 to 12 hardly anything changes."""
 AHEAD = 32
 """Characters of the conversation that are looked at for the next token."""
-WORDS = re.compile(r"^(?:User|Call|Result|Answer):|(?P<word>\w+)", re.MULTILINE)
-"""Words of a conversation, and what marks its turns (`edge.transcript`)."""
+MARKS = re.compile(r"^(?:User|Call|Result|Answer):", re.MULTILINE)
+"""What marks a conversation's turns (`edge.transcript`): nobody's words."""
 RECENT = 2048
 """Tokens of the conversation, from its end, that are copied from."""
 CHUNKS, LONGEST = 120, 4
@@ -42,12 +42,12 @@ class Source:
         self, tokenizer: PreTrainedTokenizerBase, conversation: Sequence[int], ends: np.ndarray
     ) -> None:
         self._tokenizer, self._ends = tokenizer, ends.tolist()
-        self._text = str(tokenizer.decode(list(conversation[-RECENT:]), skip_special_tokens=True))
+        text = str(tokenizer.decode(list(conversation[-RECENT:]), skip_special_tokens=True))
+        self._text = MARKS.sub(lambda mark: " " * len(mark[0]), text)
         self._folded = _folded(self._text)
-        self._starts = [match.start() for match in WORDS.finditer(self._text) if match["word"]]
+        self._starts = [match.start() for match in re.finditer(r"\w+", self._text)]
+        self._chunks = [match.span() for match in re.finditer(r"\S+", self._text)][-CHUNKS:]
         self._known: dict[bytes, list[int]] = {}
-        said = [*re.finditer(r"\S+", re.sub(r"(?m)^(?:User|Call|Result|Answer):", _blank, self._text))]
-        self._chunks = [match.span() for match in said[-CHUNKS:]]
 
     def fitting(self, written: bytes, allows: Callable[[str], bool]) -> tuple[str, ...] | None:
         """What stands in the conversation that a string may be of which `written` is there; None where it may be nearly anything.
@@ -72,14 +72,12 @@ class Source:
 
     def towards(self, written: bytes, fitting: Sequence[str]) -> list[int]:
         """Ids of the tokens that go on with one of `fitting`, of which `written` is there, or end it."""
-        text = written.decode(errors="ignore")
-        rest = sorted({form[len(text) :] for form in fitting if form.startswith(text)})
-        runs = (
-            self._tokenizer([part for part in rest if part], add_special_tokens=False).input_ids
-            if any(rest)
-            else []
-        )
-        return sorted({run[0] for run in runs if run} | (set(self._ends) if "" in rest else set()))
+        try:
+            text = written.decode()
+        except UnicodeDecodeError:
+            return []  # within a letter
+        rest = {form[len(text) :] for form in fitting if form.startswith(text)}
+        return sorted(self._first(rest) | (set(self._ends) if "" in rest else set()))
 
     def continuing(self, written: bytes) -> list[int]:
         """Ids of the tokens that go on with a copy of which `written` is there: a string from a word's beginning on."""
@@ -94,18 +92,18 @@ class Source:
             return []  # within a letter
         folded = _folded(text)
         behind = [at + len(text) for at in self._starts if self._folded.startswith(folded, at)]
-        rest = sorted({self._text[at : at + AHEAD] for at in behind} - {""})
-        runs = self._tokenizer(rest, add_special_tokens=False).input_ids if rest else []
-        found = {run[0] for run in runs if run}
+        found = self._first({self._text[at : at + AHEAD] for at in behind})
         if text and any(at == len(self._text) or not self._text[at].isalnum() for at in behind):
             found |= set(self._ends)
         return sorted(found)
+
+    def _first(self, texts: set[str]) -> set[int]:
+        """The first token of each of `texts` that is not empty."""
+        some = sorted(texts - {""})
+        runs = self._tokenizer(some, add_special_tokens=False).input_ids if some else []
+        return {run[0] for run in runs if run}
 
 
 def _folded(text: str) -> str:
     """`text` without capitals, letter by letter, so that places are the same in both."""
     return "".join(small if len(small := letter.lower()) == 1 else letter for letter in text)
-
-
-def _blank(match: re.Match[str]) -> str:
-    return " " * len(match[0])
