@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from agent_specializer import Specializer, ToolSpec
-from agent_specializer.edge.decode import Scorer
+from agent_specializer.edge.job import Scorer
 from agent_specializer.loragen.models import LINEARS, decoder, gated_mlps
 
 pytestmark = pytest.mark.embedded

@@ -8,8 +8,6 @@ A token that would name a property of an object twice is not taken: a grammar ca
 from __future__ import annotations
 
 import codecs
-import copy
-import json
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,18 +17,14 @@ import torch
 from llguidance import LLMatcher
 from torch import Tensor
 
-from agent_specializer.edge.copying import COPY, FITS, Source
+from agent_specializer.edge.copying import Copies, Favoured
 from agent_specializer.edge.grammar import ToolGrammar
 from agent_specializer.edge.passes import Feed, Seen
+from agent_specializer.edge.written import Written
 from agent_specializer.errors import DecodeError
 
 FEW = 2048
 """Up to so many allowed tokens, only their rows of the head are multiplied."""
-MAX_DIGITS = 24
-"""Characters of a number, after which it ends where the grammar lets it: no float64 needs more."""
-LOOP, REPEATS = 8, 4
-"""A string ends where the grammar lets it once a run of up to LOOP tokens came REPEATS times in a row."""
-QUOTE, BACKSLASH = b'"\\'
 CHECK_EVERY = 8
 """Tokens between two looks for a way out while the budget is far from spent."""
 
@@ -85,7 +79,7 @@ def decode_arguments(
     budget: int,
     head_rows: int,
     written: Callable[[str], None],
-    source: Source | None = None,
+    copies: Copies | None = None,
 ) -> Generator[Feed, Seen, dict[str, Any]]:
     """Arguments behind the tokens of `tail`, to which their tokens are added; they validate against the schema.
 
@@ -93,7 +87,7 @@ def decode_arguments(
         budget: tokens that the arguments may have.
         head_rows: rows of the model's head; tokens beyond them cannot be predicted.
         written: called with each piece of the text that is final.
-        source: the conversation, from which the words of a string are rather copied than made up.
+        copies: what of the conversation is rather copied than made up.
 
     Raises:
         DecodeError: no valid arguments fit the budget, or what was decoded violates what the grammar cannot express.
@@ -105,8 +99,7 @@ def decode_arguments(
     out: list[int] = []
     watched = 2 * len(safe[1]) + 24
     checked = 0
-    value = _Value(grammar)
-    copies = _Copies(source, grammar)
+    value = Written(grammar)
     while True:
         forced = matcher.compute_ff_tokens()
         if forced:
@@ -132,7 +125,15 @@ def decode_arguments(
         if only is None:
             tail.tokens += out[len(tail.tokens) - start :]
             seen = yield tail.feed(rows=rows)
-            token = _pick(seen, rows, matcher, sampler, head_rows, value, copies.favoured(value, matcher))
+            token = _pick(
+                seen,
+                rows,
+                matcher,
+                sampler,
+                head_rows,
+                value,
+                copies.favoured(value, matcher) if copies else [],
+            )
         if token is None or value.then([token]).repeats:
             return _finish(tail, start, out, safe, grammar, text)
         matcher.consume_token(token)
@@ -192,148 +193,22 @@ def _allowed(
     return torch.from_numpy(ids), int(ids[0]) if len(ids) == 1 else None
 
 
-class _Value:
-    """Watches what is being written: greedy decoding can get stuck in a number or in a loop of words, and no grammar says that
-    an object has each of its properties once.
-
-    Attributes:
-        repeats: whether the tokens followed last named a property that its object has already.
-        opened: how many strings and names have begun.
-    """
-
-    def __init__(self, grammar: ToolGrammar) -> None:
-        self._grammar = grammar
-        self.repeats = False
-        self._in_string = self._escaped = False
-        self._digits = 0
-        # All immutable, so that a shallow copy can go its own way. The names in each open object; None for an array.
-        self._open: tuple[frozenset[bytes] | None, ...] = ()
-        self._name: bytes | None = None
-        """Of a property, as far as it is written."""
-        self._text = b""
-        """Of a string that is no name, the same."""
-        self.opened = 0
-        self._named = False
-
-    def follow(self, tokens: list[int]) -> None:
-        self.repeats = False
-        for byte in self._grammar.vocabulary.decode_bytes(tokens):
-            if byte == QUOTE and not self._escaped:
-                self._quote()
-            elif self._in_string:
-                self._escaped = byte == BACKSLASH and not self._escaped
-                if self._name is not None:
-                    self._name += bytes([byte])
-                else:
-                    self._text += bytes([byte])
-            else:
-                self._digits = self._digits + 1 if 45 <= byte <= 57 else 0
-                self._structure(byte)
-
-    def then(self, tokens: list[int]) -> _Value:
-        """What is watched once `tokens` were written, too."""
-        ahead = copy.copy(self)
-        ahead.follow(tokens)
-        return ahead
-
-    def _quote(self) -> None:
-        self._in_string, self._digits, self._text = not self._in_string, 0, b""
-        self.opened += self._in_string
-        names = self._open[-1] if self._open else None
-        if names is None or self._named:
-            return
-        if self._in_string:
-            self._name = b""
-        elif self._name is not None:
-            self.repeats |= self._name in names
-            self._open = (*self._open[:-1], names | {self._name})
-            self._name, self._named = None, True
-
-    def _structure(self, byte: int) -> None:
-        if byte in b"{[":
-            self._open, self._named = (*self._open, frozenset() if byte in b"{" else None), False
-        elif byte in b"}]":
-            # What was closed is a value: behind it another name can come only after a comma.
-            self._open, self._named = self._open[:-1], True
-        elif byte in b",":
-            self._named = False
-
-    def runs_away(self, out: list[int]) -> bool:
-        """Whether the value should end now: a number longer than float64 tells apart, or a string that repeats itself."""
-        if not self._in_string:
-            return self._digits >= MAX_DIGITS
-        return loops(out, run=LOOP, times=REPEATS)
-
-    @property
-    def text(self) -> bytes | None:
-        """What is written of the string that is being written, where it is a value."""
-        return self._text if self._in_string and self._name is None else None
-
-    @property
-    def in_array(self) -> bool:
-        """Whether what is being written is an item of an array."""
-        return bool(self._open) and self._open[-1] is None
-
-    @property
-    def ends(self) -> np.ndarray:
-        """Ids of the tokens that end the value."""
-        return self._grammar.ends_string if self._in_string else self._grammar.ends_number
-
-
-class _Copies:
-    """Which tokens are favoured in a string, and by how much."""
-
-    def __init__(self, source: Source | None, grammar: ToolGrammar) -> None:
-        self._source, self._vocabulary = source, grammar.vocabulary
-        self._string = 0
-        self._fitting: tuple[str, ...] | None = None
-
-    def favoured(self, value: _Value, matcher: LLMatcher) -> tuple[list[int], float]:
-        """Ids of tokens, and nats; `matcher` stands where `value` does."""
-        written = value.text
-        if self._source is None or written is None:
-            return [], 0.0
-        if value.opened != self._string:
-            self._string = value.opened
-            # Not in an array: a second "sunday" would fit as well as the first.
-            self._fitting = (
-                None
-                if value.in_array
-                else self._source.fitting(written, lambda text: self._allows(matcher, text))
-            )
-        if self._fitting and (towards := self._source.towards(written, self._fitting)):
-            return towards, FITS
-        return self._source.continuing(written), COPY
-
-    def _allows(self, matcher: LLMatcher, text: str) -> bool:
-        tokens = self._vocabulary.tokenize_str(json.dumps(text, ensure_ascii=False)[1:])
-        return int(matcher.validate_tokens(tokens)) == len(tokens)
-
-
-def loops(tokens: list[int], *, run: int, times: int, least: int = 0) -> bool:
-    """Whether `tokens` end in a run of up to `run` tokens that came `times` times in a row, `least` tokens in all."""
-    for size in range(1, run + 1):
-        count = max(times, -(-least // size))
-        if len(tokens) >= size * count and tokens[-size * count :] == tokens[-size:] * count:
-            return True
-    return False
-
-
 def _pick(
     seen: Seen,
     rows: Tensor | str,
     matcher: LLMatcher,
     sampler: Sampler,
     head_rows: int,
-    value: _Value,
-    favoured: tuple[list[int], float],
+    value: Written,
+    favoured: Favoured,
 ) -> int | None:
     """The next token; None where every one that the grammar allows would name a property twice."""
     assert seen.logits is not None
     logits = seen.logits
-    tokens, nats = favoured
-    if tokens:
-        places = torch.tensor(tokens, device=logits.device)
+    for tokens, nats in favoured:
+        if not len(tokens):
+            continue
+        places = torch.as_tensor(tokens, device=logits.device)
         if isinstance(rows, Tensor):
             places = torch.isin(rows.to(logits.device), places).nonzero()[:, 0]
         places = places[places < len(logits)]  # a tokenizer may have more tokens than the head has rows

@@ -1,26 +1,49 @@
-"""Strings that are copied: which tokens go on with words of the conversation.
+"""What is copied: which tokens go on with words or numbers of the conversation.
 
 A small model says "5 am" where "five am" stands and ends an identifier with zeros of its own. What it would write is weighed against what
 stands there: tokens that go on with a copy count `COPY` nats more, at the end of a word the closing quote does, too. Where the schema allows
-but some strings (a pattern, a format, a few values to pick from), words of the conversation that it allows count `FITS` more.
+but some strings (a pattern, a format, a few values to pick from), words of the conversation that it allows count `FITS` more, and so do
+its numbers where a number is to be written. Words that are another parameter's (`edge.sharing`) are no longer copied.
 """
 
 from __future__ import annotations
 
+import copy
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TypeAlias
 
-import numpy as np
+from llguidance import LLMatcher
+from numpy import isin, ndarray
 from transformers import PreTrainedTokenizerBase
+
+from agent_specializer.edge.grammar import Vocabulary
+from agent_specializer.edge.written import Written
+
+Span: TypeAlias = tuple[int, int]
+"""Where something begins in a text, and where it ends."""
+Favoured: TypeAlias = list[tuple[Sequence[int] | ndarray, float]]
+"""Ids of tokens, and by how many nats each is likelier than the model says."""
 
 COPY = 4.0
 """Nats. Chosen on requests of held-out families (docs/LOG.md): from 2.5 to 9 hardly anything changes."""
 FITS = 8.0
 """Nats. Chosen on the shipped catalogues' requests (docs/LOG.md): from 4 to 12 hardly anything changes."""
+NUMBER = 8.0
+OTHERS = 4.0
+NONE: Mapping[str, frozenset[int]] = MappingProxyType({})
 AHEAD = 32
 """Characters of the conversation that are looked at for the next token."""
 MARKS = re.compile(r"^(?:User|Call|Result|Answer):", re.MULTILINE)
 """What marks a conversation's turns (`edge.transcript`): nobody's words."""
+NUMBERS = re.compile(
+    r"(?<![\w.,:/+-])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?!\w*[:/-]\w|\.?\d)",
+)
+"""Numbers, and no parts of dates, times or identifiers; a unit may stand right behind one."""
+ENDS = re.compile(r"(?:'s\b)?[^\w\s]*(?:\s|$)")
+"""What follows a word that ends: not the hyphen in "new-onboarding"."""
 RECENT = 2048
 """Tokens of the conversation, from its end, that are copied from."""
 CHUNKS, LONGEST = 120, 4
@@ -29,55 +52,62 @@ AROUND = "'\".,;:!?()[]{}<>"
 """Is left off around them."""
 ANYTHING = "Qx 7, zu?"
 """A string that the schema allows where it allows nearly all."""
+TAKEN = "\0"
+"""Stands for each letter that is another parameter's."""
 
 
 class Source:
-    """A conversation from which values are copied.
-
-    Args:
-        conversation: its token ids; ends: ids of the tokens that close a string.
-    """
+    """A conversation from which values are copied; `conversation`: its token ids."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, conversation: Sequence[int], ends: np.ndarray
+        self, tokenizer: PreTrainedTokenizerBase, conversation: Sequence[int], vocabulary: Vocabulary
     ) -> None:
-        self._tokenizer, self._ends = tokenizer, ends.tolist()
+        self._tokenizer, self._vocabulary = tokenizer, vocabulary
         text = str(tokenizer.decode(list(conversation[-RECENT:]), skip_special_tokens=True))
-        self._text = MARKS.sub(lambda mark: " " * len(mark[0]), text)
-        self._folded = _folded(self._text)
-        self._starts = [match.start() for match in re.finditer(r"\w+", self._text)]
-        self._chunks = [match.span() for match in re.finditer(r"\S+", self._text)][-CHUNKS:]
+        self.text = MARKS.sub(lambda mark: " " * len(mark[0]), text)
+        self._folded = _folded(self.text)
+        self._starts = [match.start() for match in re.finditer(r"\w+", self.text)]
+        self._numbers = {_plain(match[0]): match.span() for match in NUMBERS.finditer(self.text)}
+        self._forms = self._find_forms()
+        self._tokens: dict[str, list[int]] = {}
+        self._free = self.text
         self._known: dict[bytes, list[int]] = {}
 
-    def fitting(self, written: bytes, allows: Callable[[str], bool]) -> tuple[str, ...] | None:
-        """What stands in the conversation that a string may be of which `written` is there; None where it may be nearly anything.
+    def without(self, taken: Iterable[Span]) -> Source:
+        """The same, but what stands at `taken` is no longer gone on with."""
+        other = copy.copy(self)
+        for start, end in taken:
+            other._free = other._free[:start] + TAKEN * (end - start) + other._free[end:]
+        other._known = {}
+        return other
+
+    def fitting(self, matcher: LLMatcher, begun: str = "") -> dict[str, Span] | None:
+        """What stands in the conversation and completes a string, in any capitals, and where; None where it may be nearly anything.
 
         Args:
-            allows: whether the string may go on with a text and end there.
+            matcher: within the string, of which `begun` is there.
         """
-        try:
-            begun = written.decode()
-        except UnicodeDecodeError:
+        if self._completes(matcher, ANYTHING):
             return None
-        if allows(ANYTHING):
-            return None
-        found: dict[str, None] = {}
-        for first, (start, _) in enumerate(self._chunks):
-            for _, end in self._chunks[first : first + LONGEST]:
-                text = self._text[start:end].strip(AROUND)
-                for form in dict.fromkeys((text, text.lower(), text.title(), text.upper())):
-                    if form and form not in found and form.startswith(begun) and allows(form[len(begun) :]):
-                        found[form] = None
-        return tuple(found)
+        found: dict[str, Span] = {}
+        for span, forms in self._forms.items():
+            for form in forms:
+                if form.startswith(begun) and self._completes(matcher, form[len(begun) :]):
+                    found.setdefault(form, span)
+                    break  # as it stands there, if that is allowed
+        return found
 
-    def towards(self, written: bytes, fitting: Sequence[str]) -> list[int]:
-        """Ids of the tokens that go on with one of `fitting`, of which `written` is there, or end it."""
-        try:
-            text = written.decode()
-        except UnicodeDecodeError:
-            return []  # within a letter
-        rest = {form[len(text) :] for form in fitting if form.startswith(text)}
-        return sorted(self._first(rest) | (set(self._ends) if "" in rest else set()))
+    def numbers(self, matcher: LLMatcher) -> dict[str, Span]:
+        """The numbers of the conversation that are allowed where `matcher` is, and where they stand."""
+        return {
+            number: span
+            for number, span in self._numbers.items()
+            if matcher.validate_tokens(tokens := self._vocabulary.tokens.tokenize_str(number)) == len(tokens)
+        }
+
+    def towards(self, written: str, wanted: Iterable[str]) -> set[int]:
+        """Ids of the tokens that go on with one of `wanted`, of which `written` is there."""
+        return self._first({text[len(written) :] for text in wanted if text.startswith(written)})
 
     def continuing(self, written: bytes) -> list[int]:
         """Ids of the tokens that go on with a copy of which `written` is there: a string from a word's beginning on."""
@@ -86,15 +116,18 @@ class Source:
         return self._known[written]
 
     def _continuing(self, written: bytes) -> list[int]:
-        try:
-            text = written.decode()
-        except UnicodeDecodeError:
-            return []  # within a letter
+        text = _decoded(written)
+        if text is None:
+            return []
         folded = _folded(text)
-        behind = [at + len(text) for at in self._starts if self._folded.startswith(folded, at)]
-        found = self._first({self._text[at : at + AHEAD] for at in behind})
-        if text and any(at == len(self._text) or not self._text[at].isalnum() for at in behind):
-            found |= set(self._ends)
+        behind = [
+            at + len(text)
+            for at in self._starts
+            if self._folded.startswith(folded, at) and self._free[at] != TAKEN
+        ]
+        found = self._first({self._free[at : at + AHEAD].split(TAKEN)[0].rstrip() for at in behind})
+        if text and any(ENDS.match(self._free, at) for at in behind):
+            found |= set(self._vocabulary.ends_string.tolist())
         return sorted(found)
 
     def _first(self, texts: set[str]) -> set[int]:
@@ -103,7 +136,107 @@ class Source:
         runs = self._tokenizer(some, add_special_tokens=False).input_ids if some else []
         return {run[0] for run in runs if run}
 
+    def _find_forms(self) -> dict[Span, tuple[str, ...]]:
+        pieces = [match.span() for match in re.finditer(r"\S+", self.text)][-CHUNKS:]
+        found: dict[Span, tuple[str, ...]] = {}
+        for first, (start, _) in enumerate(pieces):
+            for _, end in pieces[first : first + LONGEST]:
+                text = self.text[start:end].strip(AROUND)
+                begins = self.text.find(text, start)
+                if text:
+                    forms = dict.fromkeys((text, text.lower(), text.title(), text.upper()))
+                    found[begins, begins + len(text)] = tuple(forms)
+        return found
+
+    def _completes(self, matcher: LLMatcher, text: str) -> bool:
+        tokens = self._tokens.get(text)
+        if tokens is None:
+            quoted = json.dumps(text, ensure_ascii=False)[1:]
+            tokens = self._tokens[text] = self._vocabulary.tokens.tokenize_str(quoted)
+        return int(matcher.validate_tokens(tokens)) == len(tokens)
+
+
+class Copies:
+    """Which tokens are favoured while the arguments of a call are written, and by how much; `others` as of `sharing.Shares`."""
+
+    def __init__(
+        self, source: Source, vocabulary: Vocabulary, others: Mapping[str, frozenset[int]] = NONE
+    ) -> None:
+        self._source, self._vocabulary, self._others = source, vocabulary, others
+        self._string = 0
+        self._fitting: dict[str, Span] | None = None
+        self._numbers: tuple[str, ...] = ()
+
+    def favoured(self, written: Written, matcher: LLMatcher) -> Favoured:
+        """What is favoured next; `matcher` stands where `written` does."""
+        if written.text is not None:
+            return self._in_string(written.text, written, matcher)
+        if written.ends_item:
+            left = self._left(written)
+            if left is None:
+                return []
+            return [(self._vocabulary.next_item if left else self._vocabulary.ends_array, FITS)]
+        return self._in_number(written, matcher)
+
+    def _in_string(self, begun: bytes, written: Written, matcher: LLMatcher) -> Favoured:
+        text = _decoded(begun)
+        if text is None:
+            return []
+        if written.opened != self._string:
+            self._string = written.opened
+            self._fitting = self._source.fitting(matcher, text)
+        left = self._left(written)
+        if left is not None:
+            towards = self._source.towards(text, left)
+            if text in left:
+                more = any(form.lower() != text.lower() for form in left)
+                towards |= set(self._ends(written, more).tolist())
+            if towards:
+                return [(sorted(towards), FITS)]
+        copied: Favoured = [(self._source.continuing(begun), COPY)]
+        if not text and written.outermost:
+            copied.append((sorted(self._others.get(written.parameter, ())), -OTHERS))
+        return copied
+
+    def _left(self, written: Written) -> list[str] | None:
+        """What fits and is not in the array yet; None where nothing fits or nearly everything does."""
+        if not self._fitting:
+            return None
+        if not written.in_array:
+            return list(self._fitting)
+        return [form for form in self._fitting if form.lower() not in written.items]
+
+    def _ends(self, written: Written, more: bool) -> ndarray:
+        """Ids of the tokens that end a string: in an array, so that it goes on while there is `more`."""
+        ends = self._vocabulary.ends_string
+        if not written.in_array:
+            return ends
+        bar = self._vocabulary.ends_array if more else self._vocabulary.next_item
+        return ends[~isin(ends, bar)]
+
+    def _in_number(self, written: Written, matcher: LLMatcher) -> Favoured:
+        number = written.number.decode()
+        if not number:
+            found = self._source.numbers(matcher)
+            self._numbers = tuple(n for n in found if n not in written.numbers) or tuple(found)
+        towards = self._source.towards(number, self._numbers)
+        ends = self._vocabulary.ends_number if number in self._numbers else ()
+        return [(sorted(towards), NUMBER), (ends, NUMBER)]
+
 
 def _folded(text: str) -> str:
     """`text` without capitals, letter by letter, so that places are the same in both."""
     return "".join(small if len(small := letter.lower()) == 1 else letter for letter in text)
+
+
+def _plain(number: str) -> str:
+    """A number as JSON has it: no commas, no plus sign."""
+    return number.replace(",", "").lstrip("+")
+
+
+def _decoded(text: bytes) -> str | None:
+    """None within a letter."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return None

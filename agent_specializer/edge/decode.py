@@ -9,134 +9,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import torch
-from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from torch import Tensor
 
 from agent_specializer.edge.arguments import Sampler, Tail, decode_arguments
-from agent_specializer.edge.choose import Branches, NameTree, common_logits
-from agent_specializer.edge.copying import Source
+from agent_specializer.edge.choose import Branches
 from agent_specializer.edge.events import CallDelta, ChoiceMade, Event, TextDelta
-from agent_specializer.edge.given import given, named, narrowed, offered, offers
-from agent_specializer.edge.grammar import Grammars, ToolGrammar
-from agent_specializer.edge.options import ReplyOptions
+from agent_specializer.edge.job import Job
 from agent_specializer.edge.passes import Feed, Seen
-from agent_specializer.edge.said import asked_for, beginning, beginnings, copied, openings, picked
+from agent_specializer.edge.planning import plan
+from agent_specializer.edge.said import (
+    asked_for,
+    beginning,
+    copied,
+    openings,
+    picked,
+)
 from agent_specializer.edge.transcript import ANSWER, CALL, arguments_text, label
 from agent_specializer.edge.words import decode_words
 from agent_specializer.errors import DecodeError
-from agent_specializer.loragen.toolkeys import ChoiceHead
 from agent_specializer.messages import Call, Choice
-from agent_specializer.specs import Toolset, ToolSpec
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """Scores the choices of one toolset: calibrated log-probability and, where there are any, the adapter's keys.
-
-    Attributes:
-        names: of the tools; priors: (tools + 1,) float32; None while they are being measured.
-        keys: (tools, vectors, key_dim) in the order of the toolset's tools, or (0, 0, 0).
-        newest: first token of the prompt's newest turn, whose words are compared with keys.
-        head: None scores by the calibrated log-probability alone.
-    """
-
-    tree: NameTree
-    model: nn.Module
-    names: tuple[str, ...] = ()
-    priors: Tensor | None = None
-    keys: Tensor = field(default_factory=lambda: torch.empty(0, 0, 0))
-    newest: int = 1
-    head: ChoiceHead | None = None
-
-    def log_probabilities(self, states: Tensor) -> Tensor:
-        """(choices,) from `states` (1 + tree tokens, hidden)."""
-        scored, subset = common_logits(self.model, states, self.tree.targets)
-        return self.tree.log_probabilities(scored, subset)
-
-    def scores(self, seen: Seen, *, made: Sequence[str] = (), answered: bool = False) -> Tensor:
-        """(choices,) float32 in nats, on the CPU.
-
-        Args:
-            seen: what the model made of the request and the tree; `words` where there are keys.
-            made: the tools that this turn has called already; answered: the last thing said is the result of one.
-        """
-        assert self.priors is not None
-        calibrated = self.log_probabilities(seen.states) - self.priors.to(seen.states.device)
-        if self.head is None:
-            return calibrated.cpu()
-        head = self.head
-        device = head.log_alpha.device
-        asked = None
-        if seen.words is not None and head.query is not None:
-            asked = head.read(*_all_of(seen.words[self.newest :].to(device)))
-        again = torch.tensor([[name in made for name in self.names]], device=device)
-        calibrated, keys = calibrated[None].to(device), self.keys.to(device)
-        scored = head(calibrated, asked, keys, bool(made), again, answered)
-        return scored[0].float().cpu()
-
-    @property
-    def asks(self) -> bool:
-        """Whether it counts that a request does not say what a tool requires."""
-        return self.head is not None and float(self.head.ask) > 0
-
-    def gives(self, changes: Tensor, copied: Tensor) -> Tensor:
-        """How far the conversation gives each parameter, (parameters,) in nats on the CPU; arguments as of `ChoiceHead.gives`."""
-        assert self.head is not None
-        device = self.head.ask.device
-        return self.head.gives(changes.to(device), copied.to(device)).detach().float().cpu()
-
-    def asking(self, given: Tensor) -> Tensor:
-        """What speaks for asking back where the parameters of the likeliest tool are given so far, (parameters,); a number."""
-        assert self.head is not None
-        return self.head.asking(given.min().to(self.head.ask.device)).detach().float().cpu()
-
-    @property
-    def temperature(self) -> float:
-        return 1.0 if self.head is None else float(self.head.temperature)
-
-
-def _all_of(words: Tensor) -> tuple[Tensor, Tensor]:
-    """One conversation's words (tokens, hidden) as a batch of one, and that all of them are there."""
-    return words[None], torch.ones(1, len(words), dtype=torch.bool, device=words.device)
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that a reply needs.
-
-    Attributes:
-        naming: of a tool, the priors of its parameters' names (`given.named`).
-        unasked: of a tool, what the model makes of the openings of what it requires after an empty request,
-            (parameters, hidden).
-        conversation: first token of the prompt that belongs to the conversation.
-        made: calls of the newest turn that were made before this reply: their results stand in the prompt.
-        cached: how many tokens of the prompt are in its lane's cache already.
-    """
-
-    prompt: list[int]
-    toolset: Toolset
-    scorer: Scorer
-    grammars: Grammars
-    tokenizer: PreTrainedTokenizerBase
-    options: ReplyOptions
-    head_rows: int
-    limit: int
-    began: float
-    emit: Callable[[Event], None]
-    naming: Callable[[ToolSpec], Tensor]
-    unasked: Callable[[ToolSpec], Tensor]
-    conversation: int = 1
-    made: tuple[Call, ...] = ()
-    cached: int = 0
-
-    @cached_property
-    def source(self) -> Source:
-        """What strings are copied from."""
-        conversation = self.prompt[self.conversation :]
-        return Source(self.tokenizer, conversation, self.grammars.vocabulary.ends_string)
 
 
 @dataclass
@@ -212,7 +105,7 @@ def _asking(job: Job, tail: Tail, scores: Tensor) -> Generator[Feed, Seen, tuple
     branches = Branches.of_tokens(openings(job.tokenizer, tool))
     seen = yield tail.feed(tree=branches, words=True)
     assert seen.branches is not None
-    begins = beginnings(job.tokenizer, job.prompt[job.conversation :])
+    begins = job.begins
     likely = beginning(job.scorer.model, seen.states[1 + branches.ends], begins, job.tokenizer, tool)
     changes = seen.branches[branches.ends] - job.unasked(tool)
     given = job.scorer.gives(changes, copied(likely, begins.times, picked(tool)))
@@ -265,16 +158,16 @@ def _call(
             show(CallDelta(index, name, text))
 
         tail.tokens += chosen
-        grammar = yield from _grammar(job, tail, job.toolset.tool(name), budget)
+        planned = yield from plan(job, tail.feed, job.toolset.tool(name), budget)
         try:
             arguments = yield from decode_arguments(
                 tail,
-                grammar,
+                planned.grammar,
                 sampler,
                 budget=budget,
                 head_rows=job.head_rows,
                 written=written,
-                source=job.source,
+                copies=planned.copies,
             )
         except DecodeError:
             if not outcome.calls:
@@ -292,33 +185,6 @@ def _call(
         closed.add(name)
         tail.cut(start)
     return None
-
-
-def _grammar(job: Job, tail: Tail, tool: ToolSpec, budget: int) -> Generator[Feed, Seen, ToolGrammar]:
-    """The grammar of the arguments of `tool`, whose label ends `tail`: with those optional parameters that are given.
-
-    With all of them where the arguments would not fit the budget of tokens otherwise.
-    """
-    whole = job.grammars.of(tool)
-    names = offered(tool)
-    if not names:
-        return whole
-    runs = offers(job.tokenizer, tool)
-    branches = Branches.of_tokens(runs)
-    seen = yield tail.feed(tree=branches)
-    model = job.scorer.model
-    begins = beginnings(job.tokenizer, job.prompt[job.conversation :])
-    likely = beginning(model, seen.states[1 + branches.ends], begins, job.tokenizer, tool)
-    required = set(tool.parameters.get("required") or ())
-    found = given(
-        likely,
-        begins.times,
-        named(model, seen.states, runs),
-        job.naming(tool),
-        [name in required for name in names],
-    )
-    narrow = job.grammars.of(narrowed(tool, dict(zip(names, found, strict=True))))
-    return narrow if narrow.shortest is not None and len(narrow.shortest) <= budget else whole
 
 
 def _words(

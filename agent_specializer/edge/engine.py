@@ -19,10 +19,11 @@ from transformers import PreTrainedTokenizerBase
 
 from agent_specializer.describe import describe_toolset
 from agent_specializer.edge.choose import Branches, NameTree
-from agent_specializer.edge.decode import Job, Outcome, Scorer, decode_reply
+from agent_specializer.edge.decode import Outcome, decode_reply
 from agent_specializer.edge.events import Done, Event
 from agent_specializer.edge.given import named, offers
 from agent_specializer.edge.grammar import Grammars
+from agent_specializer.edge.job import Job, Scorer
 from agent_specializer.edge.merge import MergedWeights
 from agent_specializer.edge.options import DEFAULTS, ReplyOptions
 from agent_specializer.edge.passes import Feed, KeysValues, Lanes, Seen

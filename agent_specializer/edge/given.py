@@ -26,7 +26,10 @@ SURE = -1.0
 """From here on the words of a required parameter are its own."""
 FLOOR = -6.0
 """Log-probability below which all is the same."""
-MAX_OFFERED = 16
+CLEARLY = 2.0
+"""A flag, or whatever else has no words or numbers for a value, may be given if the request makes its name likelier by so many nats. In
+ToolACE's training conversations the three that are given have 2.9 and more, the eight that are not have 1.6 and less (docs/LOG.md)."""
+MAX_READ = 16
 """Parameters of a tool that are read, at most; on later ones the model decides as it writes."""
 PLAIN = frozenset(
     {"type", "properties", "required", "additionalProperties", "title", "description", "$defs", "$schema"}
@@ -34,19 +37,27 @@ PLAIN = frozenset(
 """Of an object's schema, what says nothing of how its parameters depend on each other."""
 
 
-def offered(tool: ToolSpec) -> tuple[str, ...]:
-    """The parameters whose values are words or numbers of the user, where some of them are optional; else none."""
+def read(tool: ToolSpec) -> tuple[str, ...]:
+    """The parameters whose openings are read: whose values are words or numbers of the user, and others that are optional."""
+    properties, required = tool.parameters.get("properties") or {}, tool.parameters.get("required") or ()
+    names = (
+        name
+        for name, sub in properties.items()
+        if isinstance(sub, dict) and (is_said(sub) or name not in required)
+    )
+    return tuple(names)[:MAX_READ]
+
+
+def decides(tool: ToolSpec) -> bool:
+    """Whether some of `read` are optional, and do not depend on each other."""
     schema = tool.parameters
-    properties = schema.get("properties") or {}
-    names = tuple(name for name, sub in properties.items() if _is_read(sub))[:MAX_OFFERED]
-    optional = schema.keys() <= PLAIN and not set(names) <= set(schema.get("required") or ())
-    return names if optional else ()
+    return schema.keys() <= PLAIN and not set(read(tool)) <= set(schema.get("required") or ())
 
 
 def offers(tokenizer: PreTrainedTokenizerBase, tool: ToolSpec) -> list[list[int]]:
-    """What stands behind the tool's label where the value of each of `offered` would begin, were it the first; token ids."""
+    """What stands behind the tool's label where the value of each of `read` would begin, were it the first; token ids."""
     properties = tool.parameters.get("properties") or {}
-    texts = [opening(name, properties[name]) for name in offered(tool)]
+    texts = [opening(name, properties[name]) for name in read(tool)]
     found: list[list[int]] = tokenizer(texts, add_special_tokens=False).input_ids if texts else []
     return found
 
@@ -78,7 +89,7 @@ def named(model: nn.Module, states: Tensor, runs: Sequence[Sequence[int]]) -> Te
 def given(
     likely: Tensor, times: Tensor, named: Tensor, prior: Tensor, required: Sequence[bool]
 ) -> list[bool]:
-    """Which parameters are given, were all of them optional.
+    """Which parameters are given, were all of them optional: of those whose values are words or numbers (`is_said`).
 
     One after another, the surest first; the words with which its value begins are no other one's from then on.
 
@@ -122,8 +133,8 @@ def narrowed(tool: ToolSpec, give: Mapping[str, bool]) -> ToolSpec:
     return ToolSpec(name=tool.name, description=tool.description, parameters=parameters)
 
 
-def _is_read(schema: Any) -> bool:
-    """Whether the value of a parameter is words or a number of the request's."""
+def is_said(schema: Any) -> bool:
+    """Whether the value of a parameter is words or numbers of the request's."""
     found = kind(schema)
     return found in ("string", "integer", "number") or (
         found == "array" and kind(schema.get("items")) == "string"

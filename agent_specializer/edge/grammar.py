@@ -39,11 +39,18 @@ SPACING: JsonCompileOptions = {
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """llguidance's view of a tokenizer, and the ids (int64) of the tokens with which a value can end."""
+    """llguidance's view of a tokenizer, and ids (int64) of its tokens.
+
+    Attributes:
+        ends_string, ends_number: those with which a value can end.
+        next_item, ends_array: those of both that lead to an array's next item, and those that close it.
+    """
 
     tokens: LLTokenizer
     ends_string: np.ndarray
     ends_number: np.ndarray
+    next_item: np.ndarray
+    ends_array: np.ndarray
 
     def text(self, ids: list[int]) -> bytes:
         """The bytes of some tokens, which may end within a letter."""
@@ -60,10 +67,14 @@ class Vocabulary:
         tokens = LLTokenizer(
             core.to_str(), n_vocab=max(head_rows, len(tokenizer)), eos_token=tokenizer.eos_token_id
         )
-        first = [tokens.decode_bytes([token])[:1] for token in range(head_rows)]
-        quotes = [token for token, byte in enumerate(first) if byte == b'"']
-        marks = [token for token, byte in enumerate(first) if byte and byte in b",}]"]
-        return Vocabulary(tokens, np.array(quotes, dtype=np.int64), np.array(marks, dtype=np.int64))
+        first = [tokens.decode_bytes([token])[:2] for token in range(head_rows)]
+
+        def beginning(*texts: bytes) -> np.ndarray:
+            found = [token for token, text in enumerate(first) if text.startswith(texts)]
+            return np.array(found, dtype=np.int64)
+
+        quotes, marks = beginning(b'"'), beginning(b",", b"}", b"]")
+        return Vocabulary(tokens, quotes, marks, beginning(b",", b'",'), beginning(b"]", b'"]'))
 
 
 class ToolGrammar:
@@ -72,6 +83,7 @@ class ToolGrammar:
     def __init__(self, tool: ToolSpec, words: Vocabulary) -> None:
         self.tool, self.vocabulary = tool, words.tokens
         self.ends_string, self.ends_number = words.ends_string, words.ends_number
+        self._values: dict[str, LLMatcher | None] = {}
         self._source = LLMatcher.grammar_from_json_schema(
             json.dumps(closed(tool.parameters)), overrides=SPACING
         )
@@ -88,6 +100,18 @@ class ToolGrammar:
     def matcher(self) -> LLMatcher:
         """A matcher at the start of the arguments."""
         return self._start.deep_copy()
+
+    def value(self, name: str, begins: str) -> LLMatcher | None:
+        """A matcher within the value of a parameter, of which `begins` is there; None where no value begins so. Not to be moved on."""
+        if name not in self._values:
+            schema = self.tool.parameters
+            alone = {**schema, "properties": {name: schema["properties"][name]}, "required": [name]}
+            source = LLMatcher.grammar_from_json_schema(json.dumps(closed(alone)), overrides=SPACING)
+            matcher = LLMatcher(self.vocabulary, source, log_level=0)
+            opening = f"{{{json.dumps(name, ensure_ascii=False)}: {begins}"
+            fits = not matcher.is_error() and matcher.consume_tokens(self.vocabulary.tokenize_str(opening))
+            self._values[name] = matcher if fits else None
+        return self._values[name]
 
     @cached_property
     def bytes(self) -> ByteGrammar:

@@ -67,11 +67,22 @@ def opening(name: str, schema: Any) -> str:
 
 
 def kind(schema: Any) -> Any:
-    """The type that a value of `schema` has where it is not null; None where that is not said."""
-    found = schema.get("type") if isinstance(schema, dict) else None
-    if isinstance(found, list):
-        found = next((each for each in found if each != "null"), None)
-    return found
+    """The (first) type that a value of `schema` has where it is not null; None where that is not said."""
+    if not isinstance(schema, dict):
+        return None
+    found = schema.get("type")
+    types = found if isinstance(found, list) else [found or _implied(schema)]
+    return next((each for each in types if each != "null"), None)
+
+
+def _implied(schema: dict[str, Any]) -> Any:
+    """The type of a schema that names none: that of its alternatives, or of the values it lists."""
+    kinds = map(kind, schema.get("anyOf") or schema.get("oneOf") or ())
+    listed = schema.get("enum") or ()
+    return next(
+        (each for each in kinds if each not in (None, "null")),
+        "string" if listed and all(isinstance(value, str) for value in listed) else None,
+    )
 
 
 def _kinds(schema: Any) -> set[Any]:
@@ -109,6 +120,12 @@ def beginnings(tokenizer: PreTrainedTokenizerBase, conversation: Sequence[int]) 
         times |= Counter(ids[1] for ids in quoted if len(ids) > 1)
     found = sorted(times)
     return Beginnings(torch.tensor(found, dtype=torch.long), torch.tensor([times[token] for token in found]))
+
+
+def begun(tokenizer: PreTrainedTokenizerBase, begins: Beginnings) -> list[str]:
+    """The word, or the part of one, that each of `begins` stands for, in small letters."""
+    pieces: list[str] = tokenizer.convert_ids_to_tokens(begins.tokens.tolist())  # type: ignore[assignment]
+    return [piece.strip('\u2581\u0120"').lower() for piece in pieces]
 
 
 def _capitals(word: str) -> set[str]:

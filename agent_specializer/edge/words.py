@@ -7,9 +7,10 @@ from collections.abc import Callable, Generator, Sequence
 
 import torch
 
-from agent_specializer.edge.arguments import Sampler, Tail, loops
+from agent_specializer.edge.arguments import Sampler, Tail
 from agent_specializer.edge.grammar import Vocabulary
 from agent_specializer.edge.passes import Feed, Seen
+from agent_specializer.edge.written import loops
 
 RUN, TIMES, LEAST = 24, 3, 16
 """An answer ends once a run of up to RUN tokens came TIMES times in a row, LEAST tokens in all: greedy decoding would never get out of it."""

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from agent_specializer.edge.arguments import _Value, loops
 from agent_specializer.edge.engine import EdgeEngine, Request
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.transcript import arguments_text
+from agent_specializer.edge.written import Written, loops
 from agent_specializer.errors import DecodeError
 from agent_specializer.messages import Message, Reply
 from agent_specializer.specs import Toolset, ToolSpec
@@ -183,7 +183,7 @@ def test_a_property_that_comes_twice_is_seen_when_its_name_ends(properties, cut)
     found: list[bool] = []
     json.loads(text, object_pairs_hook=lambda pairs: found.append(len(dict(pairs)) < len(pairs)))
     bytewise = SimpleNamespace(vocabulary=SimpleNamespace(decode_bytes=bytes))
-    value = _Value(bytewise)
+    value = Written(bytewise)
     seen = []
     for byte in text:
         ahead = value.then([byte])
@@ -192,7 +192,7 @@ def test_a_property_that_comes_twice_is_seen_when_its_name_ends(properties, cut)
         seen.append(value.repeats)
     assert any(seen) == any(found)
     assert all(byte == 34 for byte, repeats in zip(text, seen, strict=True) if repeats)
-    whole = _Value(bytewise)
+    whole = Written(bytewise)
     whole.follow(list(text[:cut]))
     assert whole.repeats == any(seen[:cut])
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from agent_specializer.edge import decode
+from agent_specializer.edge import planning
 from agent_specializer.edge.choose import Branches
 from agent_specializer.edge.engine import EdgeEngine, Request
-from agent_specializer.edge.given import MAX_OFFERED, given, named, narrowed, offered, offers
+from agent_specializer.edge.given import MAX_READ, decides, given, named, narrowed, offers, read
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.passes import Feed, Lanes
 from agent_specializer.edge.transcript import EMPTY, label
@@ -34,7 +34,7 @@ def tool(properties: dict[str, Any], required: tuple[str, ...] = (), **more: Any
 # Which parameters ---------------------------------------------------------------------------------------------------
 
 
-def test_words_and_numbers_are_decided_on_where_some_are_optional() -> None:
+def test_words_and_numbers_are_read_and_what_else_is_optional() -> None:
     properties = PROPERTIES | {
         "pets": {"type": "boolean"},
         "tags": {"type": "array", "items": TEXT},
@@ -44,10 +44,14 @@ def test_words_and_numbers_are_decided_on_where_some_are_optional() -> None:
         "all": True,
         "free": {"type": "array", "items": True},
     }
-    assert offered(tool(properties, ("city",))) == ("city", "day", "seats", "tags", "note")
-    assert offered(tool(PROPERTIES, tuple(PROPERTIES))) == ()
-    assert offered(ToolSpec(name="t")) == ()
-    assert len(offered(tool({f"p{i}": TEXT for i in range(20)}))) == MAX_OFFERED
+    some = tool(properties, ("city", "pets"))
+    assert read(some) == ("city", "day", "seats", "tags", "sizes", "note", "any", "free")
+    assert decides(some)
+    assert read(tool(PROPERTIES, tuple(PROPERTIES))) == tuple(PROPERTIES)
+    assert not decides(tool(PROPERTIES, tuple(PROPERTIES)))
+    assert read(ToolSpec(name="t")) == ()
+    assert not decides(ToolSpec(name="t"))
+    assert len(read(tool({f"p{i}": TEXT for i in range(20)}))) == MAX_READ
 
 
 @pytest.mark.parametrize(
@@ -55,7 +59,7 @@ def test_words_and_numbers_are_decided_on_where_some_are_optional() -> None:
     [{"minProperties": 1}, {"anyOf": [{"required": ["day"]}]}, {"dependentRequired": {"day": ["city"]}}],
 )
 def test_parameters_that_depend_on_each_other_are_left_to_the_grammar(more: dict[str, Any]) -> None:
-    assert offered(tool(PROPERTIES, **more)) == ()
+    assert not decides(tool(PROPERTIES, **more))
 
 
 def test_what_is_offered_is_the_object_up_to_the_value(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
@@ -142,7 +146,7 @@ def test_calls_have_the_parameters_that_are_given(
     monkeypatch: pytest.MonkeyPatch,
     choice: list[str],
 ) -> None:
-    monkeypatch.setattr(decode, "given", lambda *_: [name in choice for name in PROPERTIES])
+    monkeypatch.setattr(planning, "given", lambda *_: [name in choice for name in PROPERTIES])
     adapter = make_adapter(engine.pool, toolset)
     options = ReplyOptions(tool_choice="book", parallel_calls=False)
     reply = engine.reply(say("two seats to Oslo"), toolset, adapter=adapter, options=options)
@@ -155,7 +159,7 @@ def test_what_does_not_fit_the_budget_is_left_to_the_model(
     toolset: Toolset,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(decode, "given", lambda *_: [True] * 3)
+    monkeypatch.setattr(planning, "given", lambda *_: [True] * 3)
     options = ReplyOptions(tool_choice="book", parallel_calls=False, max_tokens=6)
     reply = engine.reply(say("a"), toolset, adapter=make_adapter(engine.pool, toolset), options=options)
     assert reply.calls[0].name == "book"
@@ -174,7 +178,7 @@ def test_priors_are_those_of_the_empty_request_under_the_own_adapter_and_measure
         found.append(args[3])
         return given(*args)
 
-    monkeypatch.setattr(decode, "given", watched)
+    monkeypatch.setattr(planning, "given", watched)
     options = ReplyOptions(tool_choice="book", parallel_calls=False)
     requests = [
         Request(say("a b"), toolset, make_adapter(engine.pool, toolset, seed=seed), options=options)

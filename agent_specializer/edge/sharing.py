@@ -1,0 +1,126 @@
+"""Whose words are whose: what the conversation says is shared out among a call's parameters, all at once.
+
+A model that writes one value after another takes for the first what only the last can use: "production" for the *service*, since it does not
+know yet that the *environment* is to come. Here each parameter's likeliest beginnings, read side by side in one pass, are assigned so that the
+whole call is likeliest and no word is used twice. Where a schema allows but some values, only words with one of them count for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from agent_specializer.edge.said import Beginnings, kind
+
+if TYPE_CHECKING:
+    from agent_specializer.edge.copying import Source, Span
+    from agent_specializer.edge.grammar import ToolGrammar
+    from agent_specializer.specs import ToolSpec
+
+SHORTEST = 3
+"""Letters of a word that asks for an optional parameter, at least: "on" may mean anything."""
+UNFIT, LEAST = -50.0, -6.0
+"""Log-probability of what a schema does not allow, and the least of what it does."""
+FLOOR = 1e-9
+"""The least probability."""
+
+Places: TypeAlias = "dict[str, Span]"
+"""Values that stand in a conversation, and where."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Who has what.
+
+    Attributes:
+        others: of each parameter, the tokens with which the values of others begin.
+        taken: where values stand that are some parameter's whose schema allows but some values.
+    """
+
+    others: Mapping[str, frozenset[int]]
+    taken: tuple[Span, ...]
+
+
+def fitting(source: Source, grammar: ToolGrammar) -> dict[str, Places]:
+    """What stands in the conversation for each parameter whose schema allows but some values: numbers, or strings of a pattern, a format or an enum."""
+    found: dict[str, Places] = {}
+    for name, schema in (grammar.tool.parameters.get("properties") or {}).items():
+        inner = _inner(schema)
+        if inner not in ("string", "integer", "number"):
+            continue
+        quote = '"' if inner == "string" else ""
+        matcher = grammar.value(name, "[" * (kind(schema) == "array") + quote)
+        if matcher is None:
+            continue
+        places = source.fitting(matcher) if quote else source.numbers(matcher)
+        if places is not None:
+            found[name] = places
+    return found
+
+
+def told(tool: ToolSpec, fits: Mapping[str, Places]) -> set[str]:
+    """The optional parameters for which words stand in the conversation that no required one could have; `fits` of `fitting`."""
+    required = set(tool.parameters.get("required") or ())
+    needed = {span for name in required for span in fits.get(name, {}).values()}
+    return {
+        name
+        for name, places in fits.items()
+        if name not in required
+        and _inner(tool.parameters["properties"][name]) == "string"
+        and any(span not in needed and len(text) >= SHORTEST for text, span in places.items())
+    }
+
+
+def share(
+    names: Sequence[str], likely: Tensor, begins: Beginnings, words: Sequence[str], fits: Mapping[str, Places]
+) -> Shares:
+    """Shares out words among parameters.
+
+    Args:
+        names: of the parameters; likely: (parameters, begins) the probability that the value of each begins so.
+        words: what each of `begins` begins, (begins,), in small letters.
+        fits: of `fitting`, for all parameters that are given. What fits one that is not among `names`, an array, is its own.
+    """
+    columns, column_of = np.unique(np.array(words, dtype=str), return_inverse=True)
+    mass = np.zeros((len(names), len(columns)))
+    np.add.at(mass.T, column_of, likely.double().numpy().T)
+    times = np.ones(len(columns), dtype=int)
+    np.maximum.at(times, column_of, begins.times.numpy())
+    scores = np.log(mass.clip(FLOOR))
+    for row, name in enumerate(names):
+        texts = [text.lower() for text in fits.get(name, ())]
+        allowed = np.array([any(text.startswith(word) for text in texts) for word in columns], dtype=bool)
+        if allowed.any():
+            scores[row] = np.where(allowed, scores[row].clip(LEAST), UNFIT)
+    # What fits nowhere in the conversation has to be worked out: no word is its own.
+    rows = np.array([row for row, name in enumerate(names) if fits.get(name) != {}], dtype=int)
+    spread = np.repeat(np.arange(len(columns)), times)
+    assigned = linear_sum_assignment(-scores[np.ix_(rows, spread)])
+    own = {names[rows[row]]: int(spread[place]) for row, place in zip(*assigned, strict=True)}
+    tokens = {
+        name: frozenset(begins.tokens[torch.from_numpy(column_of == column)].tolist())
+        for name, column in own.items()
+    }
+    others = {
+        name: frozenset().union(*(tokens[other] for other in own if other != name))
+        - tokens.get(name, frozenset())
+        for name in names
+    }
+    taken = (
+        span
+        for name, places in fits.items()
+        for text, span in places.items()
+        if name not in names or (name in own and text.lower().startswith(columns[own[name]]))
+    )
+    return Shares(others, tuple(taken))
+
+
+def _inner(schema: Any) -> Any:
+    """The type of a parameter's value, or of its items."""
+    return kind(schema.get("items")) if kind(schema) == "array" else kind(schema)
