@@ -1,9 +1,10 @@
 """What is copied: which tokens go on with words or numbers of the conversation.
 
 A small model says "5 am" where "five am" stands and ends an identifier with zeros of its own. What it would write is weighed against what
-stands there: tokens that go on with a copy count `COPY` nats more, at the end of a word the closing quote does, too. Where the schema allows
-but some strings (a pattern, a format, a few values to pick from), words of the conversation that it allows count `FITS` more, and so do
-its numbers where a number is to be written. Words that are another parameter's (`edge.sharing`) are no longer copied.
+stands there: tokens that go on with a copy count `COPY` nats more, at the end of a word the closing quote does, too, and words that are
+another parameter's (`edge.sharing`) as many less. So do digits of a number that stands there, and what ends it. Where the schema allows but
+some strings (a pattern, a format, a few values to pick from), words of the conversation that it allows count `FITS` more; an array has each
+once, and ends when it has all.
 """
 
 from __future__ import annotations
@@ -31,12 +32,10 @@ COPY = 4.0
 """Nats. Chosen on requests of held-out families (docs/LOG.md): from 2.5 to 9 hardly anything changes."""
 FITS = 8.0
 """Nats. Chosen on the shipped catalogues' requests (docs/LOG.md): from 4 to 12 hardly anything changes."""
-NUMBER = 8.0
-OTHERS = 4.0
 NONE: Mapping[str, frozenset[int]] = MappingProxyType({})
 AHEAD = 32
 """Characters of the conversation that are looked at for the next token."""
-MARKS = re.compile(r"^(?:User|Call|Result|Answer):", re.MULTILINE)
+MARKS = re.compile(r"^(User|Call|Result|Answer):", re.MULTILINE)
 """What marks a conversation's turns (`edge.transcript`): nobody's words."""
 NUMBERS = re.compile(
     r"(?<![\w.,:/+-])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?!\w*[:/-]\w|\.?\d)",
@@ -57,7 +56,11 @@ TAKEN = "\0"
 
 
 class Source:
-    """A conversation from which values are copied; `conversation`: its token ids."""
+    """A conversation from which values are copied; `conversation`: its token ids.
+
+    Attributes:
+        text: the conversation, without what marks its turns. request: where the newest message of the user stands in it.
+    """
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, conversation: Sequence[int], vocabulary: Vocabulary
@@ -65,6 +68,7 @@ class Source:
         self._tokenizer, self._vocabulary = tokenizer, vocabulary
         text = str(tokenizer.decode(list(conversation[-RECENT:]), skip_special_tokens=True))
         self.text = MARKS.sub(lambda mark: " " * len(mark[0]), text)
+        self.request = _request(text)
         self._folded = _folded(self.text)
         self._starts = [match.start() for match in re.finditer(r"\w+", self.text)]
         self._numbers = {_plain(match[0]): match.span() for match in NUMBERS.finditer(self.text)}
@@ -93,7 +97,7 @@ class Source:
         for span, forms in self._forms.items():
             for form in forms:
                 if form.startswith(begun) and self._completes(matcher, form[len(begun) :]):
-                    found.setdefault(form, span)
+                    found[form] = span
                     break  # as it stands there, if that is allowed
         return found
 
@@ -195,7 +199,7 @@ class Copies:
                 return [(sorted(towards), FITS)]
         copied: Favoured = [(self._source.continuing(begun), COPY)]
         if not text and written.outermost:
-            copied.append((sorted(self._others.get(written.parameter, ())), -OTHERS))
+            copied.append((sorted(self._others.get(written.parameter, ())), -COPY))
         return copied
 
     def _left(self, written: Written) -> list[str] | None:
@@ -221,12 +225,22 @@ class Copies:
             self._numbers = tuple(n for n in found if n not in written.numbers) or tuple(found)
         towards = self._source.towards(number, self._numbers)
         ends = self._vocabulary.ends_number if number in self._numbers else ()
-        return [(sorted(towards), NUMBER), (ends, NUMBER)]
+        return [(sorted(towards), COPY), (ends, COPY)]
 
 
 def _folded(text: str) -> str:
     """`text` without capitals, letter by letter, so that places are the same in both."""
     return "".join(small if len(small := letter.lower()) == 1 else letter for letter in text)
+
+
+def _request(text: str) -> Span:
+    """Where the user's newest message stands in a conversation; all of it where none begins there."""
+    marks = [*MARKS.finditer(text)]
+    newest = max((place for place, mark in enumerate(marks) if mark[1] == "User"), default=None)
+    if newest is None:
+        return 0, len(text)
+    ends = marks[newest + 1].start() if newest + 1 < len(marks) else len(text)
+    return marks[newest].end(), ends
 
 
 def _plain(number: str) -> str:

@@ -59,13 +59,9 @@ def plan(job: Job, feed: Callable[..., Feed], tool: ToolSpec, budget: int) -> Ge
             [names[row] in required for row in rows],
         )
         give = {names[row]: own for row, own in zip(rows, found, strict=True)}
-        clear = (asks - prior > CLEARLY).tolist()
-        give |= {
-            name: False
-            for name, likelier in zip(names, clear, strict=True)
-            if not likelier and name not in give
-        }
-        give |= dict.fromkeys(told(tool, fits), True)
+        unclear = (asks - prior <= CLEARLY).tolist()
+        give |= {name: False for name, no in zip(names, unclear, strict=True) if no and name not in give}
+        give |= dict.fromkeys(told(tool, fits, job.source.request), True)
         few = job.grammars.of(narrowed(tool, give))
         if few.shortest is not None and len(few.shortest) <= budget:
             grammar = few

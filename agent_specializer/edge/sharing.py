@@ -64,8 +64,12 @@ def fitting(source: Source, grammar: ToolGrammar) -> dict[str, Places]:
     return found
 
 
-def told(tool: ToolSpec, fits: Mapping[str, Places]) -> set[str]:
-    """The optional parameters for which words stand in the conversation that no required one could have; `fits` of `fitting`."""
+def told(tool: ToolSpec, fits: Mapping[str, Places], request: Span) -> set[str]:
+    """The optional parameters for which words stand in the request that no required one could have.
+
+    Args:
+        fits: of `fitting`; request: where the user's newest message stands.
+    """
     required = set(tool.parameters.get("required") or ())
     needed = {span for name in required for span in fits.get(name, {}).values()}
     return {
@@ -73,7 +77,10 @@ def told(tool: ToolSpec, fits: Mapping[str, Places]) -> set[str]:
         for name, places in fits.items()
         if name not in required
         and _inner(tool.parameters["properties"][name]) == "string"
-        and any(span not in needed and len(text) >= SHORTEST for text, span in places.items())
+        and any(
+            span not in needed and len(text) >= SHORTEST and request[0] <= span[0] < request[1]
+            for text, span in places.items()
+        )
     }
 
 

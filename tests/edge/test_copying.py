@@ -179,6 +179,19 @@ def test_a_hyphen_ends_no_word_but_a_comma_and_a_genitive_do(texts, source_of):
     assert END in texts("Jonas Feld", source)
 
 
+@pytest.mark.parametrize(
+    ("text", "request_"),
+    [
+        ("User: hello\nCall: none\nAnswer: hi\nUser: to Oslo\n or Rome\nCall:", "to Oslo\n or Rome"),
+        ('User: to Oslo\nCall: find\n{"to": "Oslo"}\nCall: none\nResult: 3\nCall:', "to Oslo"),
+        ("lo\nCall:", "lo\nCall:"),
+    ],
+)
+def test_the_request_is_what_the_user_said_last(source_of, text, request_):
+    source = source_of(text)
+    assert text[slice(*source.request)].strip() == request_
+
+
 def test_what_is_taken_is_not_gone_on_with(texts, source_of):
     source = source_of("User: Mute high latency for 60 minutes")
     at = source.text.index("60")

@@ -24,6 +24,9 @@ PROPERTIES = {
 }
 
 
+ALL = (0, 100)
+
+
 def tool(*required: str) -> ToolSpec:
     parameters = {"type": "object", "properties": PROPERTIES, "required": list(required)}
     return ToolSpec(name="scale", description="", parameters=parameters)
@@ -57,11 +60,12 @@ def test_what_fits_is_found_for_what_a_schema_constrains_alone(fits) -> None:
 
 def test_words_that_no_required_parameter_could_have_ask_for_an_optional_one(fits) -> None:
     places: dict[str, Any] = {"environment": {"production": (0, 10)}, "copies": {"12": (11, 13)}}
-    assert told(tool("service"), places) == {"environment"}, "a number asks for nothing"
-    assert told(tool("environment"), places) == set()
+    assert told(tool("service"), places, ALL) == {"environment"}, "a number asks for nothing"
+    assert told(tool("service"), places, (20, 40)) == set(), "it was said earlier"
+    assert told(tool("environment"), places, ALL) == set()
     both = {**places, "regions": {"production": (0, 10)}}
-    assert told(tool("environment"), both) == set(), "the required one has it"
-    assert told(tool(), {"environment": {"on": (0, 2)}}) == set(), "too short a word"
+    assert told(tool("environment"), both, ALL) == set(), "the required one has it"
+    assert told(tool(), {"environment": {"on": (0, 2)}}, ALL) == set(), "too short a word"
 
 
 def test_each_word_is_one_parameters_so_that_all_is_likeliest() -> None:
