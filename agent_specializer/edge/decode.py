@@ -71,6 +71,8 @@ def decode_reply(job: Job) -> Generator[Feed, Seen, Outcome]:
         seen = replace(seen, words=words)
         made = [call.name for call in (*job.made, *outcome.calls)]
         scores = job.scorer.scores(seen, made=made, answered=bool(job.made) and not outcome.calls)
+        if not made:
+            scores[:-1] += job.evidence()
         unsaid: tuple[str, ...] = ()
         if not made and None not in barred:
             unsaid = yield from _asking(job, tail, scores)

@@ -17,6 +17,7 @@ from agent_specializer.edge.grammar import Grammars
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.passes import Seen
 from agent_specializer.edge.said import Beginnings, beginnings
+from agent_specializer.edge.sharing import Places, evidence, fitting
 from agent_specializer.loragen.toolkeys import ChoiceHead
 from agent_specializer.messages import Call
 from agent_specializer.specs import Toolset, ToolSpec
@@ -121,11 +122,23 @@ class Job:
     conversation: int = 1
     made: tuple[Call, ...] = ()
     cached: int = 0
+    _fits: dict[str, dict[str, Places]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def source(self) -> Source:
         """What values are copied from."""
         return Source(self.tokenizer, self.prompt[self.conversation :], self.grammars.vocabulary)
+
+    def fits(self, tool: ToolSpec) -> dict[str, Places]:
+        """What stands in the conversation for each parameter of `tool` whose schema allows but some values."""
+        if tool.name not in self._fits:
+            self._fits[tool.name] = fitting(self.source, self.grammars.of(tool))
+        return self._fits[tool.name]
+
+    def evidence(self) -> Tensor:
+        """What the values in the request say for each tool, (tools,) float32 in nats."""
+        request = self.source.request
+        return torch.tensor([evidence(tool, self.fits(tool), request) for tool in self.toolset.tools])
 
     @cached_property
     def begins(self) -> Beginnings:

@@ -18,7 +18,7 @@ from agent_specializer.edge.grammar import ToolGrammar
 from agent_specializer.edge.job import Job
 from agent_specializer.edge.passes import Feed, Seen
 from agent_specializer.edge.said import beginning, begun, kind
-from agent_specializer.edge.sharing import Places, fitting, share, told
+from agent_specializer.edge.sharing import Places, share, told
 from agent_specializer.specs import ToolSpec
 
 
@@ -38,7 +38,7 @@ def plan(job: Job, feed: Callable[..., Feed], tool: ToolSpec, budget: int) -> Ge
         budget: tokens that the arguments may have. Where those that are given do not fit, all optional ones are left to the model.
     """
     whole = job.grammars.of(tool)
-    fits = fitting(job.source, whole)
+    fits = job.fits(tool)
     names = read(tool)
     if not decides(tool) and len(names) < 2:
         return _planned(job, whole, (), None, fits)

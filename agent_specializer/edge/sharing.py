@@ -17,6 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from agent_specializer.edge.said import Beginnings, kind
+from agent_specializer.loragen.toolkeys import required
 
 if TYPE_CHECKING:
     from agent_specializer.edge.copying import Source, Span
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
     from agent_specializer.specs import ToolSpec
 
 SHORTEST = 3
-"""Letters of a word that asks for an optional parameter, at least: "on" may mean anything."""
+"""Letters of a word that asks for a parameter, at least: "on" may mean anything."""
+FOUND, MISSED = 1.5, 1.0
+"""Nats for a tool and against it: each value of the request that only its schema explains, each that it requires and that stands nowhere.
+Chosen on the shipped catalogues' requests (docs/LOG.md): from 1 to 2 nats little changes."""
+MOST = 3
+"""So many of either count, at most."""
 UNFIT, LEAST = -50.0, -6.0
 """Log-probability of what a schema does not allow, and the least of what it does."""
 FLOOR = 1e-9
@@ -64,23 +70,35 @@ def fitting(source: Source, grammar: ToolGrammar) -> dict[str, Places]:
     return found
 
 
+def evidence(tool: ToolSpec, fits: Mapping[str, Places], request: Span) -> float:
+    """What the values in a request say of whether `tool` is meant, in nats: an order's number is there for a tool that takes one.
+
+    Args:
+        fits: of `fitting`; request: where the user's newest message stands.
+    """
+    properties = tool.parameters.get("properties") or {}
+    found = [_asked_for(properties[name], places, request) for name, places in fits.items()]
+    # One date is not two parameters', however many would take it.
+    count = min(sum(map(bool, found)), len(set().union(*found)))
+    missed = sum(not fits.get(name, ("free",)) and "enum" not in properties[name] for name in required(tool))
+    return FOUND * min(count, MOST) - MISSED * min(missed, MOST)
+
+
 def told(tool: ToolSpec, fits: Mapping[str, Places], request: Span) -> set[str]:
     """The optional parameters for which words stand in the request that no required one could have.
 
     Args:
         fits: of `fitting`; request: where the user's newest message stands.
     """
-    required = set(tool.parameters.get("required") or ())
-    needed = {span for name in required for span in fits.get(name, {}).values()}
+    needed = tool.parameters.get("required") or ()
+    claimed = {span[0] for name in needed for span in fits.get(name, {}).values()}
+    properties = tool.parameters["properties"]
     return {
         name
         for name, places in fits.items()
-        if name not in required
-        and _inner(tool.parameters["properties"][name]) == "string"
-        and any(
-            span not in needed and len(text) >= SHORTEST and request[0] <= span[0] < request[1]
-            for text, span in places.items()
-        )
+        if name not in needed
+        and _inner(properties[name]) == "string"
+        and _asked_for(properties[name], places, request) - claimed
     }
 
 
@@ -126,6 +144,14 @@ def share(
         if name not in names or (name in own and text.lower().startswith(columns[own[name]]))
     )
     return Shares(others, tuple(taken))
+
+
+def _asked_for(schema: Any, places: Places, request: Span) -> set[int]:
+    """Where values begin that the request has for a parameter."""
+    least = SHORTEST if _inner(schema) == "string" else 1
+    return {
+        span[0] for text, span in places.items() if len(text) >= least and request[0] <= span[0] < request[1]
+    }
 
 
 def _inner(schema: Any) -> Any:
