@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SHORTEST = 3
 """Letters of a word that asks for a parameter, at least: "on" may mean anything."""
 FOUND, MISSED = 1.5, 1.0
-"""Nats for a tool and against it: each value of the request that only its schema explains, each that it requires and that stands nowhere.
+"""Nats for a tool and against it: each value of the request that has the pattern or format of a parameter, each that is required and stands nowhere.
 Chosen on the shipped catalogues' requests (docs/LOG.md): from 1 to 2 nats little changes."""
 MOST = 3
 """So many of either count, at most."""
@@ -73,14 +73,20 @@ def fitting(source: Source, grammar: ToolGrammar) -> dict[str, Places]:
 def evidence(tool: ToolSpec, fits: Mapping[str, Places], request: Span) -> float:
     """What the values in a request say of whether `tool` is meant, in nats: an order's number is there for a tool that takes one.
 
+    Only patterns and formats tell (docs/LOG.md).
+
     Args:
         fits: of `fitting`; request: where the user's newest message stands.
     """
     properties = tool.parameters.get("properties") or {}
-    found = [_asked_for(properties[name], places, request) for name, places in fits.items()]
+    # A number, or one of a few words, stands in many a request.
+    telling = [
+        name for name in fits if _inner(properties[name]) == "string" and not _listed(properties[name])
+    ]
+    found = [_asked_for(properties[name], fits[name], request) for name in telling]
     # One date is not two parameters', however many would take it.
     count = min(sum(map(bool, found)), len(set().union(*found)))
-    missed = sum(not fits.get(name, ("free",)) and "enum" not in properties[name] for name in required(tool))
+    missed = sum(name in telling and not fits[name] for name in required(tool))
     return FOUND * min(count, MOST) - MISSED * min(missed, MOST)
 
 
@@ -152,6 +158,11 @@ def _asked_for(schema: Any, places: Places, request: Span) -> set[int]:
     return {
         span[0] for text, span in places.items() if len(text) >= least and request[0] <= span[0] < request[1]
     }
+
+
+def _listed(schema: Any) -> bool:
+    """Whether a parameter's value, or its items, are picked from a few."""
+    return "enum" in (schema.get("items") if kind(schema) == "array" else schema)
 
 
 def _inner(schema: Any) -> Any:
