@@ -18,6 +18,7 @@ from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.passes import Seen
 from agent_specializer.edge.said import Beginnings, beginnings
 from agent_specializer.edge.sharing import Places, evidence, fitting
+from agent_specializer.errors import SchemaNotSupported
 from agent_specializer.loragen.toolkeys import ChoiceHead
 from agent_specializer.messages import Call
 from agent_specializer.specs import Toolset, ToolSpec
@@ -136,9 +137,14 @@ class Job:
         return self._fits[tool.name]
 
     def evidence(self) -> Tensor:
-        """What the values in the request say for each tool, (tools,) float32 in nats."""
-        request = self.source.request
-        return torch.tensor([evidence(tool, self.fits(tool), request) for tool in self.toolset.tools])
+        """What the values in the request say for each tool, (tools,) float32 in nats; nothing for one that cannot be called."""
+        return torch.tensor([self._evidence(tool) for tool in self.toolset.tools])
+
+    def _evidence(self, tool: ToolSpec) -> float:
+        try:
+            return evidence(tool, self.fits(tool), self.source.request)
+        except SchemaNotSupported:
+            return 0.0  # it fails when it is chosen: until then others can be called
 
     @cached_property
     def begins(self) -> Beginnings:

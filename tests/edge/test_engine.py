@@ -15,12 +15,13 @@ from agent_specializer.describe import describe_toolset
 from agent_specializer.edge.engine import EdgeEngine, Request
 from agent_specializer.edge.events import CallDelta, ChoiceMade, Done, TextDelta
 from agent_specializer.edge.options import ReplyOptions
+from agent_specializer.edge.sharing import FOUND
 from agent_specializer.edge.transcript import arguments_text, render
-from agent_specializer.errors import AdapterError, DecodeError
+from agent_specializer.errors import AdapterError, DecodeError, SchemaNotSupported
 from agent_specializer.loragen import Adapter, ChoiceHead
 from agent_specializer.loragen.features import words_of
 from agent_specializer.messages import Call, Message, Reply
-from agent_specializer.specs import Toolset
+from agent_specializer.specs import Toolset, ToolSpec
 
 TEXTS = (
     "dim the light",
@@ -104,6 +105,38 @@ def test_one_failure_in_a_batch_leaves_the_others_alone(engine: EdgeEngine, tool
     assert isinstance(first, Reply)
     assert isinstance(last, Reply)
     assert first.calls == last.calls == engine.reply(good.messages, toolset, options=good.options).calls
+
+
+def test_values_of_the_request_speak_for_the_tool_that_takes_them(
+    engine: EdgeEngine, toolset: Toolset
+) -> None:
+    words, day = (engine.reply(say(text), toolset) for text in ("in may", "2026-04-18"))
+    plain = Toolset(
+        tools=tuple(
+            tool if tool.name != "get_weather" else ToolSpec(name=tool.name, description=tool.description)
+            for tool in toolset.tools
+        )
+    )
+
+    def score(reply: Reply, name: str) -> float:
+        return next(choice.score for choice in reply.choices if choice.name == name)
+
+    said = score(day, "get_weather") - score(engine.reply(say("2026-04-18"), plain), "get_weather")
+    assert said == pytest.approx(FOUND, abs=1e-3)
+    assert score(words, "get_weather") == pytest.approx(
+        score(engine.reply(say("in may"), plain), "get_weather"), abs=1e-3
+    )
+
+
+def test_a_tool_that_cannot_be_called_keeps_no_other_from_being_called(
+    engine: EdgeEngine, toolset: Toolset
+) -> None:
+    odd = {"type": "object", "properties": {"list": {"type": "string", "format": "comma-separated"}}}
+    more = Toolset(tools=(*toolset.tools, ToolSpec(name="odd", description="d", parameters=odd)))
+    reply = engine.reply(say("dim the light"), more, options=ReplyOptions(tool_choice="set_light"))
+    assert reply.calls[0].name == "set_light"
+    with pytest.raises(SchemaNotSupported, match="comma-separated"):
+        engine.reply(say("dim the light"), more, options=ReplyOptions(tool_choice="odd"))
 
 
 def test_the_score_of_a_choice_is_what_a_plain_forward_pass_gives(
