@@ -13,6 +13,7 @@ import copy
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from string import ascii_lowercase, ascii_uppercase
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -51,6 +52,11 @@ AROUND = "'\".,;:!?()[]{}<>"
 """Is left off around them."""
 ANYTHING = "Qx 7, zu?"
 """A string that the schema allows where it allows nearly all."""
+NEXT_LETTER = {
+    ord(letter): alphabet[(place + 1) % 26]
+    for alphabet in (ascii_lowercase, ascii_uppercase)
+    for place, letter in enumerate(alphabet)
+}
 TAKEN = "\0"
 """Stands for each letter that is another parameter's."""
 
@@ -85,8 +91,13 @@ class Source:
         other._known = {}
         return other
 
-    def fitting(self, matcher: LLMatcher, begun: str = "") -> dict[str, Span] | None:
-        """What stands in the conversation and completes a string, in any capitals, and where; None where it may be nearly anything.
+    def fitting(
+        self, matcher: LLMatcher, begun: str = "", *, loosely: bool = False
+    ) -> dict[str, Span] | None:
+        """What stands in the conversation and completes a string, and where; None where it may be nearly anything.
+
+        A word is one of those that are listed, in any capitals; or has a shape that words do not have, a date or an order's number.
+        `loosely`, any word that is allowed in some capitals.
 
         Args:
             matcher: within the string, of which `begun` is there.
@@ -96,9 +107,12 @@ class Source:
         found: dict[str, Span] = {}
         for span, forms in self._forms.items():
             for form in forms:
-                if form.startswith(begun) and self._completes(matcher, form[len(begun) :]):
-                    found[form] = span
-                    break  # as it stands there, if that is allowed
+                rest = form[len(begun) :]
+                if form.startswith(begun) and self._completes(matcher, rest):
+                    is_shaped = form == forms[0] and _is_shaped(form)
+                    if loosely or is_shaped or not self._completes(matcher, _other_word(rest)):
+                        found[form] = span
+                        break  # as it stands there, if that is allowed
         return found
 
     def numbers(self, matcher: LLMatcher) -> dict[str, Span]:
@@ -188,7 +202,8 @@ class Copies:
             return []
         if written.opened != self._string:
             self._string = written.opened
-            self._fitting = self._source.fitting(matcher, text)
+            # An array would have every word that is allowed.
+            self._fitting = self._source.fitting(matcher, text, loosely=not written.in_array)
         left = self._left(written)
         if left is not None:
             towards = self._source.towards(text, left)
@@ -231,6 +246,16 @@ class Copies:
 def _folded(text: str) -> str:
     """`text` without capitals, letter by letter, so that places are the same in both."""
     return "".join(small if len(small := letter.lower()) == 1 else letter for letter in text)
+
+
+def _is_shaped(text: str) -> bool:
+    """Whether `text` looks like no word or name."""
+    return text.isupper() or not all(letter.isalpha() or letter.isspace() for letter in text)
+
+
+def _other_word(text: str) -> str:
+    """A word of the same shape, allowed where shape is all that counts."""
+    return text.translate(NEXT_LETTER)
 
 
 def _request(text: str) -> Span:

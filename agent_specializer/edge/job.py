@@ -17,7 +17,7 @@ from agent_specializer.edge.grammar import Grammars
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.passes import Seen
 from agent_specializer.edge.said import Beginnings, beginnings
-from agent_specializer.edge.sharing import Places, evidence, fitting
+from agent_specializer.edge.sharing import Fits, evidence, fitting
 from agent_specializer.errors import SchemaNotSupported
 from agent_specializer.loragen.toolkeys import ChoiceHead
 from agent_specializer.messages import Call
@@ -123,14 +123,14 @@ class Job:
     conversation: int = 1
     made: tuple[Call, ...] = ()
     cached: int = 0
-    _fits: dict[str, dict[str, Places]] = field(default_factory=dict, repr=False)
+    _fits: dict[str, Fits] = field(default_factory=dict, repr=False)
 
     @cached_property
     def source(self) -> Source:
         """What values are copied from."""
         return Source(self.tokenizer, self.prompt[self.conversation :], self.grammars.vocabulary)
 
-    def fits(self, tool: ToolSpec) -> dict[str, Places]:
+    def fits(self, tool: ToolSpec) -> Fits:
         """What stands in the conversation for each parameter of `tool` whose schema allows but some values."""
         if tool.name not in self._fits:
             self._fits[tool.name] = fitting(self.source, self.grammars.of(tool))

@@ -38,7 +38,7 @@ def plan(job: Job, feed: Callable[..., Feed], tool: ToolSpec, budget: int) -> Ge
         budget: tokens that the arguments may have. Where those that are given do not fit, all optional ones are left to the model.
     """
     whole = job.grammars.of(tool)
-    fits = job.fits(tool)
+    fits = job.fits(tool).places
     names = read(tool)
     if not decides(tool) and len(names) < 2:
         return _planned(job, whole, (), None, fits)

@@ -53,9 +53,22 @@ class Shares:
     taken: tuple[Span, ...]
 
 
-def fitting(source: Source, grammar: ToolGrammar) -> dict[str, Places]:
-    """What stands in the conversation for each parameter whose schema allows but some values: numbers, or strings of a pattern, a format or an enum."""
+@dataclass(frozen=True)
+class Fits:
+    """Of a tool's parameters whose schemas allow but some values: numbers, or strings of a pattern, a format or an enum.
+
+    Attributes:
+        places: what stands in the conversation for each of them. missing: those for which nothing stands there, whatever its capitals.
+    """
+
+    places: Mapping[str, Places]
+    missing: frozenset[str] = frozenset()
+
+
+def fitting(source: Source, grammar: ToolGrammar) -> Fits:
+    """What stands in a conversation for the parameters of a tool."""
     found: dict[str, Places] = {}
+    missing: set[str] = set()
     for name, schema in (grammar.tool.parameters.get("properties") or {}).items():
         inner = _inner(schema)
         if inner not in ("string", "integer", "number"):
@@ -67,10 +80,12 @@ def fitting(source: Source, grammar: ToolGrammar) -> dict[str, Places]:
         places = source.fitting(matcher) if quote else source.numbers(matcher)
         if places is not None:
             found[name] = places
-    return found
+            if not places and not (quote and source.fitting(matcher, loosely=True)):
+                missing.add(name)
+    return Fits(found, frozenset(missing))
 
 
-def evidence(tool: ToolSpec, fits: Mapping[str, Places], request: Span) -> float:
+def evidence(tool: ToolSpec, fits: Fits, request: Span) -> float:
     """What the values in a request say of whether `tool` is meant, in nats: an order's number is there for a tool that takes one.
 
     Only patterns and formats tell (docs/LOG.md).
@@ -81,12 +96,12 @@ def evidence(tool: ToolSpec, fits: Mapping[str, Places], request: Span) -> float
     properties = tool.parameters.get("properties") or {}
     # A number, or one of a few words, stands in many a request.
     telling = [
-        name for name in fits if _inner(properties[name]) == "string" and not _listed(properties[name])
+        name for name in fits.places if _inner(properties[name]) == "string" and not _listed(properties[name])
     ]
-    found = [_asked_for(properties[name], fits[name], request) for name in telling]
+    found = [_asked_for(properties[name], fits.places[name], request) for name in telling]
     # One date is not two parameters', however many would take it.
     count = min(sum(map(bool, found)), len(set().union(*found)))
-    missed = sum(name in telling and not fits[name] for name in required(tool))
+    missed = sum(name in telling and name in fits.missing for name in required(tool))
     return FOUND * min(count, MOST) - MISSED * min(missed, MOST)
 
 

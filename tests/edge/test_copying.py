@@ -122,6 +122,13 @@ def test_an_array_has_each_thing_that_fits_once_and_then_ends(tiny_tokenizer, mo
     )
 
 
+def test_an_array_does_not_have_every_word_that_is_allowed(tiny_tokenizer, monkeypatch):
+    monkeypatch.setattr(copying, "COPY", 0.0)
+    tags = {"type": "array", "items": {"type": "string", "pattern": "^[a-z0-9-]+$"}}
+    found = written(tiny_tokenizer, "User: label it with type-7 and size-l please\nCall:", tags)
+    assert sorted(found) == ["size-l", "type-7"]
+
+
 def test_a_number_is_written_with_all_its_digits():
     assert max(map(len, map(repr, (-1.2345678901234567e-4, 0.06403676499860755)))) <= MAX_DIGITS
 
@@ -149,7 +156,7 @@ def test_where_but_some_strings_are_allowed_those_that_stand_in_the_conversation
     def fitting(schema: dict[str, Any]) -> list[str] | None:
         properties = {"what": {"type": "string", **schema}}
         tool = ToolSpec(name="t", description="", parameters={"type": "object", "properties": properties})
-        found = source.fitting(grammars.of(tool).value("what", '"'))
+        found = source.fitting(grammars.of(tool).value("what", '"'), loosely=True)
         if found is not None:
             assert all(source.text[slice(*span)].lower() == text.lower() for text, span in found.items())
         return None if found is None else list(found)

@@ -10,7 +10,7 @@ import torch
 from agent_specializer.edge.copying import Source
 from agent_specializer.edge.grammar import Grammars
 from agent_specializer.edge.said import Beginnings
-from agent_specializer.edge.sharing import FOUND, MISSED, evidence, fitting, share, told
+from agent_specializer.edge.sharing import FOUND, MISSED, Fits, evidence, fitting, share, told
 from agent_specializer.specs import ToolSpec
 
 PROPERTIES = {
@@ -38,7 +38,7 @@ def fits(tiny_tokenizer):
 
     def of(text: str) -> dict[str, dict[str, str]]:
         source = Source(tiny_tokenizer, tiny_tokenizer(f"User: {text}\nCall:").input_ids, grammars.vocabulary)
-        found = fitting(source, grammars.of(tool()))
+        found = fitting(source, grammars.of(tool())).places
         return {
             name: {value: source.text[slice(*span)] for value, span in places.items()}
             for name, places in found.items()
@@ -58,6 +58,25 @@ def test_what_fits_is_found_for_what_a_schema_constrains_alone(fits) -> None:
     assert fits("hello") == {"environment": {}, "since": {}, "copies": {}, "regions": {}}
 
 
+def test_a_pattern_that_words_have_is_looked_for_in_what_is_no_word(tiny_tokenizer) -> None:
+    grammars = Grammars(tiny_tokenizer, len(tiny_tokenizer))
+    patterns = {"handle": "^[A-Za-z0-9_-]+$", "airport": "^[A-Z]{3}$", "day": "^(mon|tues)day$"}
+    properties = {name: {"type": "string", "pattern": pattern} for name, pattern in patterns.items()}
+    spec = ToolSpec(name="t", description="", parameters={"type": "object", "properties": properties})
+
+    def found(text: str) -> tuple[dict[str, list[str]], frozenset[str]]:
+        ids = tiny_tokenizer(f"User: {text}\nCall:").input_ids
+        fits = fitting(Source(tiny_tokenizer, ids, grammars.vocabulary), grammars.of(spec))
+        return {name: list(places) for name, places in fits.places.items()}, fits.missing
+
+    places, missing = found("ask ann_7 for the flight from LIS on Monday")
+    assert places == {"handle": ["ann_7", "LIS"], "airport": ["LIS"], "day": ["monday"]}
+    assert missing == frozenset()
+    places, missing = found("from lis")
+    assert places == {"handle": [], "airport": [], "day": []}
+    assert missing == {"day"}, "lis may be meant for LIS"
+
+
 def test_words_that_no_required_parameter_could_have_ask_for_an_optional_one(fits) -> None:
     places: dict[str, Any] = {"environment": {"production": (0, 10)}, "copies": {"12": (11, 13)}}
     assert told(tool("service"), places, ALL) == {"environment"}, "a number asks for nothing"
@@ -68,27 +87,30 @@ def test_words_that_no_required_parameter_could_have_ask_for_an_optional_one(fit
     assert told(tool(), {"environment": {"on": (0, 2)}}, ALL) == set(), "too short a word"
 
 
+def speaks(which: ToolSpec, places: dict[str, Any], request: tuple[int, int]) -> float:
+    missing = frozenset(name for name, found in places.items() if not found)
+    return evidence(which, Fits(places, missing), request)
+
+
 def test_values_of_the_request_speak_for_the_tool_that_takes_them() -> None:
     date, region = {"2026-04-18": (4, 14)}, {"eu-west": (0, 3)}
-    assert evidence(tool(), {}, ALL) == 0.0
-    assert evidence(tool(), {"since": date, "regions": region}, ALL) == 2 * FOUND
-    assert evidence(tool(), {"since": date, "regions": region}, (3, 40)) == FOUND, (
-        "the region was said earlier"
-    )
-    assert evidence(tool(), {"since": date, "regions": date}, ALL) == FOUND, "one word counts once"
+    assert speaks(tool(), {}, ALL) == 0.0
+    assert speaks(tool(), {"since": date, "regions": region}, ALL) == 2 * FOUND
+    assert speaks(tool(), {"since": date, "regions": region}, (3, 40)) == FOUND, "the region was said earlier"
+    assert speaks(tool(), {"since": date, "regions": date}, ALL) == FOUND, "one word counts once"
     many = {"regions": {f"eu-{place}": (place, place + 1) for place in range(9)}, "since": date}
-    assert evidence(tool(), many, ALL) == 2 * FOUND, "an array is one parameter"
-    assert evidence(tool(), {"copies": {"12": (0, 2)}}, ALL) == 0.0, "a number may be anything"
-    assert evidence(tool(), {"environment": {"production": (0, 10)}}, ALL) == 0.0, "so may one of a few words"
+    assert speaks(tool(), many, ALL) == 2 * FOUND, "an array is one parameter"
+    assert speaks(tool(), {"copies": {"12": (0, 2)}}, ALL) == 0.0, "a number may be anything"
+    assert speaks(tool(), {"environment": {"production": (0, 10)}}, ALL) == 0.0, "so may one of a few words"
 
 
 def test_what_a_tool_requires_and_stands_nowhere_speaks_against_it() -> None:
-    assert evidence(tool("since"), {"since": {}}, ALL) == -MISSED
-    assert evidence(tool(), {"since": {}}, ALL) == 0.0, "it is optional"
-    assert evidence(tool("since"), {"since": {"2026-04-18": (0, 10)}}, (20, 40)) == 0.0, "said earlier"
-    assert evidence(tool("environment"), {"environment": {}}, ALL) == 0.0, "it may be meant in other words"
-    assert evidence(tool("copies"), {"copies": {}}, ALL) == 0.0, "a dozen"
-    assert evidence(tool("service", "force"), {}, ALL) == 0.0, "anything goes"
+    assert speaks(tool("since"), {"since": {}}, ALL) == -MISSED
+    assert speaks(tool(), {"since": {}}, ALL) == 0.0, "it is optional"
+    assert speaks(tool("since"), {"since": {"2026-04-18": (0, 10)}}, (20, 40)) == 0.0, "said earlier"
+    assert speaks(tool("environment"), {"environment": {}}, ALL) == 0.0, "it may be meant in other words"
+    assert speaks(tool("copies"), {"copies": {}}, ALL) == 0.0, "a dozen"
+    assert speaks(tool("service", "force"), {}, ALL) == 0.0, "anything goes"
 
 
 def test_each_word_is_one_parameters_so_that_all_is_likeliest() -> None:
