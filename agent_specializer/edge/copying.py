@@ -14,7 +14,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from string import ascii_lowercase, ascii_uppercase
-from types import MappingProxyType
 from typing import TypeAlias
 
 from llguidance import LLMatcher
@@ -33,7 +32,6 @@ COPY = 4.0
 """Nats. Chosen on requests of held-out families (docs/LOG.md): from 2.5 to 9 hardly anything changes."""
 FITS = 8.0
 """Nats. Chosen on the shipped catalogues' requests (docs/LOG.md): from 4 to 12 hardly anything changes."""
-NONE: Mapping[str, frozenset[int]] = MappingProxyType({})
 AHEAD = 32
 """Characters of the conversation that are looked at for the next token."""
 MARKS = re.compile(r"^(User|Call|Result|Answer):", re.MULTILINE)
@@ -57,6 +55,7 @@ NEXT_LETTER = {
     for alphabet in (ascii_lowercase, ascii_uppercase)
     for place, letter in enumerate(alphabet)
 }
+"""Makes another word of the same shape."""
 TAKEN = "\0"
 """Stands for each letter that is another parameter's."""
 
@@ -177,9 +176,7 @@ class Source:
 class Copies:
     """Which tokens are favoured while the arguments of a call are written, and by how much; `others` as of `sharing.Shares`."""
 
-    def __init__(
-        self, source: Source, vocabulary: Vocabulary, others: Mapping[str, frozenset[int]] = NONE
-    ) -> None:
+    def __init__(self, source: Source, vocabulary: Vocabulary, others: Mapping[str, frozenset[int]]) -> None:
         self._source, self._vocabulary, self._others = source, vocabulary, others
         self._string = 0
         self._fitting: dict[str, Span] | None = None

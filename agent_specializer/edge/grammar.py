@@ -101,17 +101,19 @@ class ToolGrammar:
         """A matcher at the start of the arguments."""
         return self._start.deep_copy()
 
-    def value(self, name: str, begins: str) -> LLMatcher | None:
-        """A matcher within the value of a parameter, of which `begins` is there; None where no value begins so. Not to be moved on."""
-        if name not in self._values:
+    def value(self, name: str, opening: str) -> LLMatcher | None:
+        """A matcher behind `opening`, the text of the arguments up to within the value of the parameter `name`, were it the only one.
+
+        None where no arguments begin so. Others use it, too: not to be moved on.
+        """
+        if opening not in self._values:
             schema = self.tool.parameters
             alone = {**schema, "properties": {name: schema["properties"][name]}, "required": [name]}
             source = LLMatcher.grammar_from_json_schema(json.dumps(closed(alone)), overrides=SPACING)
             matcher = LLMatcher(self.vocabulary, source, log_level=0)
-            opening = f"{{{json.dumps(name, ensure_ascii=False)}: {begins}"
             fits = not matcher.is_error() and matcher.consume_tokens(self.vocabulary.tokenize_str(opening))
-            self._values[name] = matcher if fits else None
-        return self._values[name]
+            self._values[opening] = matcher if fits else None
+        return self._values[opening]
 
     @cached_property
     def bytes(self) -> ByteGrammar:

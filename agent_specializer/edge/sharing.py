@@ -16,7 +16,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from agent_specializer.edge.said import Beginnings, kind
+from agent_specializer.edge.said import Beginnings, kind, opening
 from agent_specializer.loragen.toolkeys import required
 
 if TYPE_CHECKING:
@@ -73,14 +73,14 @@ def fitting(source: Source, grammar: ToolGrammar) -> Fits:
         inner = _inner(schema)
         if inner not in ("string", "integer", "number"):
             continue
-        quote = '"' if inner == "string" else ""
-        matcher = grammar.value(name, "[" * (kind(schema) == "array") + quote)
+        matcher = grammar.value(name, opening(name, schema))
         if matcher is None:
             continue
-        places = source.fitting(matcher) if quote else source.numbers(matcher)
+        is_text = inner == "string"
+        places = source.fitting(matcher) if is_text else source.numbers(matcher)
         if places is not None:
             found[name] = places
-            if not places and not (quote and source.fitting(matcher, loosely=True)):
+            if not places and not (is_text and source.fitting(matcher, loosely=True)):
                 missing.add(name)
     return Fits(found, frozenset(missing))
 
@@ -177,7 +177,9 @@ def _asked_for(schema: Any, places: Places, request: Span) -> set[int]:
 
 def _listed(schema: Any) -> bool:
     """Whether a parameter's value, or its items, are picked from a few."""
-    return "enum" in (schema.get("items") if kind(schema) == "array" else schema)
+    if kind(schema) == "array" and "items" in schema:
+        return _listed(schema["items"])
+    return "enum" in schema or any(map(_listed, schema.get("anyOf") or schema.get("oneOf") or ()))
 
 
 def _inner(schema: Any) -> Any:

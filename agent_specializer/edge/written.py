@@ -112,11 +112,6 @@ class Written:
         return loops(out, run=LOOP, times=REPEATS)
 
     @property
-    def in_string(self) -> bool:
-        """Whether a string or a name is being written."""
-        return self._in_string
-
-    @property
     def text(self) -> bytes | None:
         """What is written of the string that is being written, where it is a value."""
         return self._text if self._in_string and self._name is None else None

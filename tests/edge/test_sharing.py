@@ -102,6 +102,9 @@ def test_values_of_the_request_speak_for_the_tool_that_takes_them() -> None:
     assert speaks(tool(), many, ALL) == 2 * FOUND, "an array is one parameter"
     assert speaks(tool(), {"copies": {"12": (0, 2)}}, ALL) == 0.0, "a number may be anything"
     assert speaks(tool(), {"environment": {"production": (0, 10)}}, ALL) == 0.0, "so may one of a few words"
+    either = {"anyOf": [{"type": "string", "enum": ["production", "staging"]}, {"type": "null"}]}
+    optional = ToolSpec(name="t", parameters={"type": "object", "properties": {"environment": either}})
+    assert speaks(optional, {"environment": {"production": (0, 10)}}, ALL) == 0.0
 
 
 def test_what_a_tool_requires_and_stands_nowhere_speaks_against_it() -> None:
