@@ -28,6 +28,12 @@ def train(
     start: Annotated[
         Path | None, typer.Option(help="Begin with the experts of the checkpoint in this folder.")
     ] = None,
+    arguments_only: Annotated[
+        bool,
+        typer.Option(
+            "--arguments-only", help="With --start: keep all of it, fit anew how arguments are written."
+        ),
+    ] = False,
     hours: Annotated[float | None, typer.Option(help="Save and stop after so long, to be resumed.")] = None,
 ) -> None:
     """Train a generator checkpoint, or a baseline on the same data. Each step is a JSON line on stdout."""
@@ -55,6 +61,7 @@ def train(
             options=options,
             exclude=tuple(name.strip() for name in exclude.split(",") if name.strip()),
             start=start,
+            arguments_only=arguments_only,
             stop_after=None if hours is None else hours * 3600,
             progress=progress,
             log=lambda row: print(json.dumps(row), file=lines, flush=True),

@@ -51,6 +51,10 @@ class Tail:
     def cut(self, length: int) -> None:
         """Take back all tokens but the first `length`."""
         del self.tokens[length:]
+        self.again(length)
+
+    def again(self, length: int) -> None:
+        """Have all tokens but the first `length` read once more."""
         self._unread += max(0, self.read - length)
         self.read = min(self.read, length)
 
@@ -80,6 +84,7 @@ def decode_arguments(
     head_rows: int,
     written: Callable[[str], None],
     copies: Copies | None = None,
+    own_weights: bool = False,
 ) -> Generator[Feed, Seen, dict[str, Any]]:
     """Arguments behind the tokens of `tail`, to which their tokens are added; they validate against the schema.
 
@@ -88,6 +93,7 @@ def decode_arguments(
         head_rows: rows of the model's head; tokens beyond them cannot be predicted.
         written: called with each piece of the text that is final.
         copies: what of the conversation is rather copied than made up.
+        own_weights: whether there are weights for writing (`edge.writing`).
 
     Raises:
         DecodeError: no valid arguments fit the budget, or what was decoded violates what the grammar cannot express.
@@ -124,7 +130,7 @@ def decode_arguments(
         token = only
         if only is None:
             tail.tokens += out[len(tail.tokens) - start :]
-            seen = yield tail.feed(rows=rows)
+            seen = yield tail.feed(rows=rows, writing=own_weights)
             token = _pick(
                 seen,
                 rows,

@@ -170,11 +170,14 @@ def _call(
                 head_rows=job.head_rows,
                 written=written,
                 copies=planned.copies,
+                own_weights=job.own_weights,
             )
         except DecodeError:
             if not outcome.calls:
                 raise
             return None  # the budget ends between calls: those that are complete stand
+        if job.own_weights:
+            tail.again(start + len(chosen))  # later choices are made as if others had written it
         call = Call(name=name, arguments=arguments)
         if not _repeats(call, known):
             for event in pieces:

@@ -32,7 +32,9 @@ from agent_specializer.edge.recent import Recent
 from agent_specializer.edge.said import openings
 from agent_specializer.edge.transcript import EMPTY, label, newest_turn, render
 from agent_specializer.edge.turns import Deadline, FairLock
+from agent_specializer.edge.writing import Writing
 from agent_specializer.errors import AdapterError, DecodeError
+from agent_specializer.loragen.activated import ArgumentLora
 from agent_specializer.loragen.adapter import Adapter
 from agent_specializer.loragen.experts import ExpertPool
 from agent_specializer.loragen.models import head_weight
@@ -78,6 +80,7 @@ class EdgeEngine:
         model: a causal LM with gated MLPs; the engine puts merged weights into it and takes them out again.
         pool: the generator's expert pool; without it adapters are refused.
         head: how choices are scored; None: by the calibrated log-probability alone.
+        arguments: the LoRA under which an adapter's arguments are written; None: none.
         merged_budget_bytes: for the merged weights of recently used adapters.
     """
 
@@ -88,10 +91,12 @@ class EdgeEngine:
         *,
         pool: ExpertPool | None = None,
         head: ChoiceHead | None = None,
+        arguments: ArgumentLora | None = None,
         merged_budget_bytes: int = 1_000_000_000,
     ) -> None:
         self.model, self.tokenizer, self.pool, self.head = model, tokenizer, pool, head
         self.merged = MergedWeights(model, pool, budget_bytes=merged_budget_bytes) if pool else None
+        self.writing = Writing(model, arguments) if arguments else None
         self.grammars = Grammars(tokenizer, head_weight(model).shape[0])
         self._lock = FairLock()
         self._exclusive = 0
@@ -226,7 +231,7 @@ class EdgeEngine:
                 prompt = self._prompt(request)
                 job = self._job(request, prompt, priors, began, emit, None)
                 ids, prefix = self._prefix(request, prompt)
-                lanes = Lanes(self.model, 1, prefix=prefix)
+                lanes = Lanes(self.model, 1, prefix=prefix, writing=self.writing)
                 outcome = self._drive(lanes, [decode_reply(replace(job, cached=len(ids)))], deadline)[0]
                 if request.options.keep_prefix and request.tools_in_prompt:
                     self._keep_prefix(request, prompt, lanes)
@@ -258,7 +263,10 @@ class EdgeEngine:
         ]
         order = list(prompts)
         lanes = Lanes(
-            self.model, len(replies), weights=weights and (lambda rows: weights([order[row] for row in rows]))
+            self.model,
+            len(replies),
+            weights=weights and (lambda rows: weights([order[row] for row in rows])),
+            writing=self.writing,
         )
         for index, outcome in zip(order, self._drive(lanes, replies, deadline), strict=True):
             results[index] = (
@@ -450,6 +458,7 @@ class EdgeEngine:
             unasked=lambda tool: self._unasked_of(request, tool, weights),
             conversation=max(1, prompt.tool_tokens),
             made=tuple(call for message in newest for call in message.calls),
+            own_weights=self.writing is not None and request.adapter is not None,
         )
 
     def _finished(self, prompt: _Prompt, outcome: Outcome, began: float) -> Reply:

@@ -106,6 +106,7 @@ class Job:
         conversation: first token of the prompt that belongs to the conversation.
         made: calls of the newest turn that were made before this reply: their results stand in the prompt.
         cached: how many tokens of the prompt are in its lane's cache already.
+        own_weights: whether there are weights for writing arguments (`edge.writing`).
     """
 
     prompt: list[int]
@@ -123,6 +124,7 @@ class Job:
     conversation: int = 1
     made: tuple[Call, ...] = ()
     cached: int = 0
+    own_weights: bool = False
     _fits: dict[str, Fits] = field(default_factory=dict, repr=False)
 
     @cached_property

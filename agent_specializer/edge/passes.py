@@ -17,6 +17,7 @@ from transformers import DynamicCache
 
 from agent_specializer.edge.attention import PAD, segment_masks
 from agent_specializer.edge.choose import Branches
+from agent_specializer.edge.writing import Writing
 from agent_specializer.loragen.features import words_of
 from agent_specializer.loragen.models import cached, decoder, logits
 
@@ -34,6 +35,7 @@ class Feed:
         tree: what else to read behind the tokens, side by side; it leaves no trace in the cache.
         rows: ids of the tokens whose logits behind the last token are wanted; "all", or None for none.
         words: whether what the model makes of each of `tokens`, and of the tree's, is wanted.
+        writing: whether they are read under the weights for writing arguments (`edge.writing`).
     """
 
     tokens: list[int]
@@ -41,6 +43,7 @@ class Feed:
     tree: Branches | None = None
     rows: Tensor | str | None = None
     words: bool = False
+    writing: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Lanes:
     Args:
         weights: makes a context in which the lanes given to it (a list of their numbers) run through their own
             weights: pooled mode. None: the model as it is.
+        writing: the weights of feeds that are `writing`. None: they have none of their own.
     """
 
     def __init__(
@@ -75,12 +79,14 @@ class Lanes:
         *,
         weights: Callable[[list[int]], AbstractContextManager[None]] | None = None,
         prefix: KeysValues | None = None,
+        writing: Writing | None = None,
     ) -> None:
         self.model, self.config = model, model.config
         self._decoder = decoder(model)
         parameter = next(model.parameters())
         self._device, self._dtype = parameter.device, parameter.dtype
         self._weights = weights or (lambda lanes: nullcontext())
+        self._writing = writing.rows if writing else (lambda rows: nullcontext())
         self._cache = DynamicCache()
         self._cached = cached(self._decoder, self._cache)
         self._lanes = list(range(count))
@@ -113,7 +119,7 @@ class Lanes:
         width = ids.shape[1]
         self._segments = torch.cat([self._segments, segments], 1)
         self._positions = torch.cat([self._positions, positions], 1)
-        with self._weights(self._lanes):
+        with self._weights(self._lanes), self._writing([feed.writing for feed in active]):
             out = self._decoder(
                 input_ids=ids.to(self._device),
                 position_ids=positions.to(self._device),

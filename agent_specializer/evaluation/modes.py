@@ -148,7 +148,13 @@ class Workbench:
                 self._engines[None] = EdgeEngine(model, tokenizer, merged_budget_bytes=0)
             else:
                 generator = self.generator(mode)
-                self._engines[folder] = EdgeEngine(model, tokenizer, pool=generator.pool, head=generator.head)
+                self._engines[folder] = EdgeEngine(
+                    model,
+                    tokenizer,
+                    pool=generator.pool,
+                    head=generator.head,
+                    arguments=generator.arguments,
+                )
         return self._engines[folder]
 
     def adapter(self, toolset: Toolset, mode: str = "specialized") -> Adapter:

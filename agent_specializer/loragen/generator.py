@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from agent_specializer.describe import describe_toolset
+from agent_specializer.loragen.activated import ArgumentConfig, ArgumentLora
 from agent_specializer.loragen.adapter import Adapter, rounded
 from agent_specializer.loragen.cloud import CloudReader, tokenize
 from agent_specializer.loragen.experts import ExpertPool
@@ -45,19 +46,21 @@ class GeneratorConfig:
     routed: bool = True
     tools_in_prompt: bool = False
     """Whether the edge reads the tool definitions: only in the `prompted_lora` baseline."""
+    arguments: ArgumentConfig | None = None
+    """The LoRA under which arguments are written; None: none."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.top_k <= self.experts:
             raise ValueError(f"top_k must be between 1 and experts = {self.experts}, got {self.top_k}")
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "arguments" or value}
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> GeneratorConfig:
-        return GeneratorConfig(
-            **{**data, "cloud": ModelShape(**data["cloud"]), "edge": ModelShape(**data["edge"])}
-        )
+        shapes = {"cloud": ModelShape(**data["cloud"]), "edge": ModelShape(**data["edge"])}
+        arguments = ArgumentConfig.from_dict(data["arguments"]) if data.get("arguments") else None
+        return GeneratorConfig(**{**data, **shapes, "arguments": arguments})
 
 
 class Generator(nn.Module):
@@ -73,6 +76,9 @@ class Generator(nn.Module):
             config.edge, experts=config.experts, rank=config.rank, alpha=config.alpha, dropout=config.dropout
         )
         self.head = ChoiceHead(config.edge.hidden, key_dim)
+        self.arguments = (
+            ArgumentLora(config.arguments, layers=config.edge.layers) if config.arguments else None
+        )
         if config.routed:
             self.reader = CloudReader(
                 config.cloud, cloud, meta_tokens=config.edge.layers, lora_rank=config.cloud_lora_rank

@@ -15,6 +15,8 @@ from agent_specializer.errors import CheckpointError
 
 LINEARS = ("gate_proj", "up_proj", "down_proj")
 """The linears of a gated MLP that carry experts (LoRA-Gen, section 3.2)."""
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+"""The linears of an attention that carry the argument LoRA."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,16 @@ def gated_mlps(model: nn.Module) -> list[nn.Module]:
         for module in model.modules()
         if all(isinstance(getattr(module, n, None), nn.Linear) for n in LINEARS)
     ]
+
+
+def attentions(model: nn.Module) -> list[dict[str, nn.Linear]]:
+    """The linears `ATTENTION` of each layer of `model`; an empty list where it has others."""
+    found = [
+        {name: getattr(module, name) for name in ATTENTION}
+        for module in model.modules()
+        if all(isinstance(getattr(module, name, None), nn.Linear) for name in ATTENTION)
+    ]
+    return found if len(found) == len(gated_mlps(model)) else []
 
 
 def head_weight(model: nn.Module) -> Tensor:

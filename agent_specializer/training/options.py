@@ -8,8 +8,9 @@ from typing import Any
 from torch import nn
 
 from agent_specializer.errors import ConfigError
+from agent_specializer.loragen.activated import ArgumentConfig
 from agent_specializer.loragen.generator import GeneratorConfig
-from agent_specializer.loragen.models import shape_of
+from agent_specializer.loragen.models import ATTENTION, attentions, decoder, shape_of
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class TrainOptions:
     up to `cache_bytes`. `per_step`: compositions of `examples` requests per step and device; beside them stand requests of
     `key_tokens` tokens from a bank of `key_compositions` compositions of `key_examples`, told apart from `key_foreign` tools.
     `fit_requests`: of the bank, how many are read for the second stage, `key_epochs` long at the rate `key_lr`. `required_compositions`: on whose requests is fitted
-    how it is told which of what a tool requires is given."""
+    how it is told which of what a tool requires is given. `argument_steps` of `argument_batch` calls at the rate `argument_lr` fit the LoRA of rank
+    `argument_rank` under which arguments are written; with 0 steps there is none, and none with tools in the prompt."""
 
     kind: str = "generator"
     steps: int = 600
@@ -50,6 +52,10 @@ class TrainOptions:
     fit_requests: int = 8000
     calibration_compositions: int = 48
     required_compositions: int = 200
+    argument_rank: int = 16
+    argument_steps: int = 400
+    argument_batch: int = 16
+    argument_lr: float = 1e-3
 
 
 def generator_config(options: TrainOptions, cloud: nn.Module, edge: nn.Module) -> GeneratorConfig:
@@ -64,6 +70,7 @@ def generator_config(options: TrainOptions, cloud: nn.Module, edge: nn.Module) -
             cloud_lora_rank=options.cloud_lora_rank,
             key_dim=options.key_dim,
             dropout=options.dropout,
+            arguments=_argument_config(options, edge),
         )
     if options.kind in ("shared_lora", "prompted_lora"):
         # One expert of the rank that the generator's adapters have: K * r.
@@ -77,5 +84,21 @@ def generator_config(options: TrainOptions, cloud: nn.Module, edge: nn.Module) -
             key_dim=0,
             routed=False,
             tools_in_prompt=options.kind == "prompted_lora",
+            arguments=_argument_config(options, edge) if options.kind == "shared_lora" else None,
         )
     raise ConfigError(f"unknown kind {options.kind!r}", hint="generator, shared_lora or prompted_lora")
+
+
+def _argument_config(options: TrainOptions, edge: nn.Module) -> ArgumentConfig | None:
+    if not options.argument_steps:
+        return None
+    sizes = [
+        {name: (linear.out_features, linear.in_features) for name, linear in layer.items()}
+        for layer in attentions(decoder(edge))
+    ]
+    if not sizes or any(each != sizes[0] for each in sizes):
+        raise ConfigError(
+            f"{type(edge).__name__} has no attention with {', '.join(ATTENTION)} of one size in all layers",
+            hint="train with argument_steps=0: arguments are then written without a LoRA of their own",
+        )
+    return ArgumentConfig(rank=options.argument_rank, alpha=2.0 * options.argument_rank, sizes=sizes[0])

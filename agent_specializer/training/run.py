@@ -22,6 +22,7 @@ def train(
     options: TrainOptions | None = None,
     exclude: tuple[str, ...] = (),
     start: Path | None = None,
+    arguments_only: bool = False,
     stop_after: float | None = None,
     progress: Progress = silent,
     log: Callable[[dict[str, Any]], None] | None = None,
@@ -32,6 +33,7 @@ def train(
         options: what to train and how; the defaults are those of the shipped checkpoint.
         exclude: names of files (``X`` of ``X.train.jsonl``) to leave out.
         start: folder of a checkpoint whose experts (and router) the run begins with.
+        arguments_only: fit the argument LoRA alone to the checkpoint in `start`, all of whose other parts stay.
         stop_after: seconds after which the run saves its state and stops, to be resumed later.
         log: called with each step's figures (loss, balance, tokens per second, dev score where measured).
 
@@ -42,7 +44,8 @@ def train(
     models = load_models(find_bundle(bundle), home, progress)
 
     def report(row: dict[str, Any]) -> None:
-        progress(summary(row, options.steps), row["step"] / max(1, options.steps))
+        of = options.argument_steps if row.get("stage") == "arguments" else options.steps
+        progress(summary(row, of), row["step"] / max(1, of))
         if log:
             log(row)
 
@@ -56,6 +59,7 @@ def train(
         options=options,
         exclude=exclude,
         start=start,
+        arguments_only=arguments_only,
         log=report,
     )
     return trainer.run(resume=resume, stop_after=stop_after)
@@ -67,6 +71,9 @@ def summary(row: dict[str, Any], steps: int) -> str:
         return f"{row['requests']} requests against {row['tools']} tools are read"
     if row.get("stage") == "keys":
         return f"keys and confidence fitted: dev {row['dev_kept_accuracy']:.1%}, opaque {row['dev_opaque_accuracy']:.1%}"
+    if row.get("stage") == "arguments":
+        text = f"arguments {row['step']}/{steps}  loss {row['loss']:.3f}"
+        return text if row.get("dev_values") is None else f"{text}  dev {row['dev_values']:.3f}"
     text = (
         f"step {row['step']}/{steps}  loss {row['loss']:.3f}  balance {row['balance']:.2f}  "
         f"right {row['choice_accuracy']:.0%}  {row['tokens_per_second']} tokens/s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from agent_specializer.edge.merge import MergedWeights
 from agent_specializer.edge.pooled import pooled
 from agent_specializer.loragen.toolkeys import ToolReading
 from agent_specializer.specs import ToolSpec
+from agent_specializer.training.arguments import ArgumentStage
 from agent_specializer.training.bank import Bank, fill, read_bank, read_rows, some_of
 from agent_specializer.training.calibrate import Part, calibrate, fit_confidence, scored
 from agent_specializer.training.data import (
@@ -242,4 +245,30 @@ def finish(run: Trainer) -> None:
     run.history.append(row)
     run.log(row)
     run.finished = True
+    save_state(run)
+
+
+def fit_arguments(run: Trainer, stage: ArgumentStage, until: float | None) -> None:
+    """The last stage (`training.arguments`), from where it was left to its end, or `until` (`time.monotonic`)."""
+    options = run.options
+    if run.mean_gates is None:
+        run.mean_gates = mean_gates(run)
+    merged = MergedWeights(run.edge, run.generator.pool, budget_bytes=0)
+    run.generator.train()
+    merged.activate("mean", run.mean_gates)
+    try:
+        while stage.step < options.argument_steps and (until is None or time.monotonic() < until):
+            began = time.monotonic()
+            row: dict[str, Any] = {"stage": "arguments", "loss": round(stage.train_step(), 4)}
+            row |= {"step": stage.step, "seconds": round(time.monotonic() - began, 2)}
+            ended = stage.step == options.argument_steps
+            if ended or stage.step % options.dev_every == 0:
+                row["dev_values"] = stage.dev()
+            run.history.append(row)
+            run.log(row)
+            if ended or stage.step % options.save_every == 0:
+                save_state(run)
+    finally:
+        merged.deactivate()
+        run.generator.eval()
     save_state(run)

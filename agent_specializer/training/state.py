@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from agent_specializer.errors import CheckpointError, ConfigError
-from agent_specializer.loragen.checkpoint import load_parts, save_checkpoint
+from agent_specializer.loragen.checkpoint import load_parts, read_config, save_checkpoint
 from agent_specializer.loragen.generator import Generator
 
 if TYPE_CHECKING:
@@ -26,6 +26,13 @@ def start_from(generator: Generator, folder: Path) -> None:
     load_parts(generator, folder, parts)
 
 
+def take_all_but_arguments(generator: Generator, folder: Path) -> dict[str, Any]:
+    """Take all but the argument LoRA from a finished checkpoint; its card."""
+    load_parts(generator, folder, ("pool", "router", "reader", "keys", "head"))
+    card: dict[str, Any] = read_config(folder)[1].get("card") or {}
+    return card
+
+
 def save_state(run: Trainer) -> None:
     """The run's state and the generator's checkpoint, each replaced atomically."""
     if not run.accelerator.is_main_process:
@@ -38,13 +45,17 @@ def save_state(run: Trainer) -> None:
         "finished": run.finished,
         "history": run.history,
         "mean_gates": run.mean_gates,
+        "arguments": run.arguments.state_dict() if run.arguments else None,
         "options": asdict(run.options),
     }
     temporary = run.out / f"{STATE}.tmp"
     torch.save(state, temporary)
     os.replace(temporary, run.out / STATE)
-    card = {"options": asdict(run.options), "steps_done": run.step, "sources": run.sources}
-    card["dev"] = next((_dev_of(row) for row in reversed(run.history) if _dev_of(row)), {})
+    card = run.card or {"options": asdict(run.options), "steps_done": run.step, "sources": run.sources}
+    card["dev"] = next((_dev_of(row) for row in reversed(run.history) if _dev_of(row)), card.get("dev", {}))
+    if run.arguments:
+        names = ("seed", *(name for name in asdict(run.options) if name.startswith("argument_")))
+        card["arguments"] = {"steps_done": run.arguments.step, **{n: getattr(run.options, n) for n in names}}
     save_checkpoint(run.generator, run.out, card=card)
     (run.out / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in run.history))
 
@@ -70,7 +81,9 @@ def load_state(run: Trainer) -> None:
     run.schedule.load_state_dict(state["schedule"])
     run.step, run.history, run.finished = state["step"], state["history"], state["finished"]
     run.mean_gates = state.get("mean_gates")
+    if run.arguments:
+        run.arguments.load_state_dict(state["arguments"])
 
 
 def _dev_of(row: dict[str, Any]) -> dict[str, float]:
-    return {k: v for k, v in row.items() if k.startswith("dev_")}
+    return {k: v for k, v in row.items() if k.startswith("dev_")} if row.get("stage") != "arguments" else {}

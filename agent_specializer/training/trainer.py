@@ -10,6 +10,7 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,20 @@ from agent_specializer.loragen.cloud import tokenize
 from agent_specializer.loragen.generator import Generator
 from agent_specializer.loragen.router import balance_loss
 from agent_specializer.specs import Toolset
+from agent_specializer.training.arguments import ArgumentStage
 from agent_specializer.training.bank import Bank
 from agent_specializer.training.data import Composition, Compositions, read_sources
 from agent_specializer.training.objective import BALANCE_WEIGHT, Scores, loss, score
 from agent_specializer.training.options import TrainOptions, generator_config
 from agent_specializer.training.rows import Batch, collate, empty_row, example_row
-from agent_specializer.training.stages import finish, prepare, wide_loss
-from agent_specializer.training.state import STATE, load_state, save_state, start_from
+from agent_specializer.training.stages import finish, fit_arguments, prepare, wide_loss
+from agent_specializer.training.state import (
+    STATE,
+    load_state,
+    save_state,
+    start_from,
+    take_all_but_arguments,
+)
 
 __all__ = ["TrainOptions", "Trainer", "accuracy"]
 
@@ -51,6 +59,7 @@ class Trainer:
         options: TrainOptions,
         exclude: tuple[str, ...] = (),
         start: Path | None = None,
+        arguments_only: bool = False,
         log: Callable[[dict[str, Any]], None] = lambda row: None,
     ) -> None:
         from accelerate import Accelerator
@@ -81,10 +90,21 @@ class Trainer:
             _groups(self.generator, options.weight_decay), lr=options.lr, betas=(0.9, 0.999)
         )
         self.schedule = get_cosine_schedule_with_warmup(self.optimizer, options.warmup, options.steps)
-        if start is not None:
-            start_from(self.generator, start)
         self.step = 0
-        self.finished = False
+        self.finished = arguments_only
+        self.card: dict[str, Any] = {}
+        """Of the checkpoint whose other parts stay, where the argument LoRA alone is fitted."""
+        if arguments_only:
+            if start is None or self.generator.arguments is None:
+                raise ConfigError(
+                    "there is no checkpoint to fit an argument LoRA to, or no such LoRA",
+                    hint="name one with --start, of a kind that has one: generator or shared_lora",
+                )
+            self.card = take_all_but_arguments(self.generator, start)
+            self.options = options = replace(options, steps=0)
+        elif start is not None:
+            start_from(self.generator, start)
+        self.arguments = ArgumentStage(self) if self.generator.arguments is not None else None
         self.bank: Bank | None = None
         self.dev_bank: Bank | None = None
         self.mean_gates: Tensor | None = None
@@ -282,6 +302,8 @@ class Trainer:
                 return self.out
         if not self.finished:
             finish(self)
+        if self.arguments:
+            fit_arguments(self, self.arguments, None if stop_after is None else started + stop_after)
         return self.out
 
     @property
@@ -297,9 +319,10 @@ def accuracy(scores: Tensor, batch: Batch) -> float:
 
 
 def _groups(generator: Generator, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices only: not for biases, norms and the scalars of the choice head."""
-    matrices = [p for p in generator.parameters() if p.dim() >= 2]
-    rest = [p for p in generator.parameters() if p.dim() < 2]
+    """Weight decay for matrices only: not for biases, norms and the scalars of the choice head. The argument LoRA has a stage of its own."""
+    own = [p for name, p in generator.named_parameters() if not name.startswith("arguments.")]
+    matrices = [p for p in own if p.dim() >= 2]
+    rest = [p for p in own if p.dim() < 2]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
 
 

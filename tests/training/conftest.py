@@ -30,6 +30,7 @@ SMALL = {
     "key_foreign": 16,
     "calibration_compositions": 2,
     "required_compositions": 8,
+    "argument_steps": 2,
 }
 VERBS = ("book", "cancel", "list", "find", "rate", "share")
 NEEDY = ("book", "cancel", "rate")
@@ -87,7 +88,7 @@ def trainer(data, tmp_path, make_tiny_gemma, tiny_tokenizer, monkeypatch):
     # Of the shipped catalogues two will do.
     monkeypatch.setattr(stages, "shipped_catalogues", lambda: shipped_catalogues()[:2])
 
-    def make(out: str = "out", start: Path | None = None, **options):
+    def make(out: str = "out", start: Path | None = None, arguments_only: bool = False, **options):
         model = make_tiny_gemma()
         return Trainer(
             cloud=model,
@@ -97,6 +98,7 @@ def trainer(data, tmp_path, make_tiny_gemma, tiny_tokenizer, monkeypatch):
             out=tmp_path / out,
             options=TrainOptions(**SMALL | options),
             start=start,
+            arguments_only=arguments_only,
         )
 
     return make

@@ -1,0 +1,98 @@
+"""The weights under which arguments are written: the model's own with the argument LoRA in its attention.
+
+They are merged once, whatever adapters come and go, since those change the FFN alone; taking them up and putting them down points
+the linears at other tensors. Where only some rows of a batch write, the LoRA runs beside the weights instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from agent_specializer.errors import AdapterError
+from agent_specializer.loragen.activated import ArgumentLora
+from agent_specializer.loragen.models import attentions, decoder
+
+
+class Writing:
+    """Puts the argument LoRA into the attention of a model while arguments are written.
+
+    Not thread-safe: used by whoever holds the engine's lock.
+
+    Args:
+        model: the edge model; the weights of its attention must not be changed by anyone else.
+        lora: of the generator.
+    """
+
+    def __init__(self, model: nn.Module, lora: ArgumentLora) -> None:
+        self.lora = lora
+        self._linears: list[tuple[int, str, nn.Linear]] = [
+            (layer, name, linears[name])
+            for layer, linears in enumerate(attentions(decoder(model)))
+            for name in lora.config.sizes
+        ]
+        self._merged: list[Tensor] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the merged weights, once they are there."""
+        return sum(weight.nbytes for weight in self._merged or ())
+
+    @contextmanager
+    def rows(self, writing: Sequence[bool]) -> Iterator[None]:
+        """While open, those rows of a batch that are `writing` run through the LoRA, too."""
+        if not any(writing):
+            yield
+            return
+        with self._pointed() if all(writing) else self.beside(torch.tensor(writing)):
+            yield
+
+    @contextmanager
+    def _pointed(self) -> Iterator[None]:
+        if self._merged is None:
+            self._merged = [
+                self._sum(layer, name, linear.weight.data) for layer, name, linear in self._linears
+            ]
+        own = [linear.weight.data for _, _, linear in self._linears]
+        self._point(self._merged)
+        try:
+            yield
+        finally:
+            self._point(own)
+
+    @contextmanager
+    def beside(self, rows: Tensor) -> Iterator[None]:
+        """The same without merging, for those of `rows` (batch,) bool that are set; differentiable."""
+        handles = []
+        chosen = rows[:, None, None]
+        for layer, name, linear in self._linears:
+
+            def add(
+                _: nn.Module, inputs: tuple[Any, ...], out: Tensor, layer: int = layer, name: str = name
+            ) -> Tensor:
+                return out + self.lora.added(inputs[0], layer, name) * chosen.to(out)
+
+            handles.append(linear.register_forward_hook(add))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _sum(self, layer: int, name: str, weight: Tensor) -> Tensor:
+        try:
+            with torch.inference_mode(False), torch.no_grad():
+                return self.lora.factors(layer, name).merged_into(weight)
+        except OverflowError:
+            raise AdapterError(
+                f"the argument LoRA gives infinite weights in {name} of layer {layer}",
+                hint="the generator checkpoint is damaged: restore or retrain it",
+            ) from None
+
+    def _point(self, weights: Sequence[Tensor]) -> None:
+        for (_, _, linear), weight in zip(self._linears, weights, strict=True):
+            linear.weight.data = weight

@@ -1,0 +1,149 @@
+"""The argument LoRA: it changes what is written, and nothing of how a tool is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from agent_specializer.edge.engine import EdgeEngine, Request
+from agent_specializer.edge.options import ReplyOptions
+from agent_specializer.edge.writing import Writing
+from agent_specializer.errors import AdapterError
+from agent_specializer.loragen import Adapter, ExpertPool
+from agent_specializer.loragen.activated import ArgumentConfig, ArgumentLora
+from agent_specializer.loragen.models import attentions, decoder
+from agent_specializer.messages import Message, Reply
+from agent_specializer.specs import Toolset, ToolSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+def make_lora(model: PreTrainedModel, spread: float = 0.5) -> ArgumentLora:
+    """A random LoRA whose B is not zero."""
+    layers = attentions(decoder(model))
+    sizes = {name: (linear.out_features, linear.in_features) for name, linear in layers[0].items()}
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        lora = ArgumentLora(ArgumentConfig(rank=2, alpha=4.0, sizes=sizes), layers=len(layers))
+        for parameter in lora.B.values():
+            torch.nn.init.normal_(parameter, std=spread)
+    return lora.requires_grad_(False)
+
+
+@pytest.fixture
+def writer(
+    tiny: PreTrainedModel, tiny_tokenizer: PreTrainedTokenizerFast, make_pool: Callable[..., ExpertPool]
+) -> EdgeEngine:
+    """As `engine`, with an argument LoRA, over the same model."""
+    return EdgeEngine(tiny, tiny_tokenizer, pool=make_pool(tiny), arguments=make_lora(tiny))
+
+
+def say(text: str) -> list[Message]:
+    return [Message(role="user", content=text)]
+
+
+def scores(reply: Reply) -> dict[str | None, float]:
+    return {choice.name: choice.score for choice in reply.choices}
+
+
+def test_merged_and_beside_are_the_same_and_leave_no_trace(tiny: PreTrainedModel) -> None:
+    writing, ids = Writing(tiny, make_lora(tiny)), torch.arange(5, 17)[None]
+    before = {name: value.clone() for name, value in tiny.state_dict().items()}
+    with torch.no_grad():
+        plain = tiny(ids).logits
+        with writing.rows([True]):
+            merged = tiny(ids).logits
+        with writing.beside(torch.tensor([True])):
+            beside = tiny(ids).logits
+        with writing.rows([True, False]):
+            mixed = tiny(ids.repeat(2, 1)).logits
+        with writing.rows([False]):
+            off = tiny(ids).logits
+    assert not torch.allclose(merged, plain, atol=1e-2), "the LoRA changes nothing: this test shows nothing"
+    assert torch.allclose(merged, beside, atol=1e-4)
+    assert torch.allclose(mixed, torch.cat([merged, plain]), atol=1e-4)
+    assert torch.equal(off, plain)
+    assert all(torch.equal(value, before[name]) for name, value in tiny.state_dict().items())
+    assert writing.nbytes == sum(
+        linear.weight.nbytes for layer in attentions(decoder(tiny)) for linear in layer.values()
+    )
+
+
+def test_weights_that_are_not_finite_are_refused_and_the_model_is_as_it_was(tiny: PreTrainedModel) -> None:
+    lora = make_lora(tiny)
+    lora.B["v_proj"].data[1] = float("inf")
+    before = attentions(decoder(tiny))[0]["q_proj"].weight.data_ptr()
+    with pytest.raises(AdapterError, match="v_proj of layer 1"), Writing(tiny, lora).rows([True]):
+        pass
+    assert attentions(decoder(tiny))[0]["q_proj"].weight.data_ptr() == before
+
+
+def test_it_changes_arguments_and_no_choice(
+    writer: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
+) -> None:
+    adapter = make_adapter(writer.pool, toolset)
+    plain = EdgeEngine(writer.model, writer.tokenizer, pool=writer.pool)
+    changed = 0
+    for text in ("dim the light", "is it raining in Oslo?", "set the hall light to 20 %", "and so on"):
+        for wish in ("get_weather", "set_light"):
+            options = ReplyOptions(max_tokens=60, tool_choice=wish, max_calls=1)
+            new, old = (
+                engine.reply(say(text), toolset, adapter=adapter, options=options)
+                for engine in (writer, plain)
+            )
+            assert scores(new) == pytest.approx(scores(old), abs=1e-4)
+            changed += new.calls != old.calls
+    assert changed, "the LoRA changes nothing: this test shows nothing"
+    # Without an adapter nothing is of the generator's.
+    bare = (
+        engine.reply(say("Oslo"), toolset, options=ReplyOptions(tool_choice="get_weather"))
+        for engine in (writer, plain)
+    )
+    assert len({str(reply.calls) for reply in bare}) == 1
+
+
+def test_later_choices_are_made_as_if_others_had_written_the_first_call(
+    tiny: PreTrainedModel, writer: EdgeEngine, make_adapter: Callable[..., Adapter]
+) -> None:
+    """Where arguments are forced the LoRA cannot change them, so no later choice may differ either."""
+    forced = {
+        "type": "object",
+        "properties": {"room": {"type": "string", "enum": ["kitchen"]}},
+        "required": ["room"],
+    }
+    toolset = Toolset(
+        tools=tuple(
+            ToolSpec(name=name, description="d", parameters=forced) for name in ("a", "light", "lights")
+        )
+    )
+    adapter = make_adapter(writer.pool, toolset)
+    plain = EdgeEngine(writer.model, writer.tokenizer, pool=writer.pool)
+    options = ReplyOptions(max_tokens=200, tool_choice="any", max_calls=3)
+    new, old = (
+        engine.reply(say("dim the light"), toolset, adapter=adapter, options=options)
+        for engine in (writer, plain)
+    )
+    assert new.calls == old.calls
+
+
+def test_a_batch_writes_as_one_by_one(
+    writer: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
+) -> None:
+    texts = ("dim the light", "is it raining in Oslo?", "get out of the light!")
+    options = ReplyOptions(max_tokens=60, tool_choice="any")
+    requests = [
+        Request(
+            say(text),
+            toolset,
+            None if seed == 1 else make_adapter(writer.pool, toolset, seed),
+            options=options,
+        )
+        for seed, text in enumerate(texts)
+    ]
+    alone = [writer.reply(r.messages, toolset, adapter=r.adapter, options=options) for r in requests]
+    together = writer.reply_batch(requests)
+    assert [reply.calls for reply in alone] == [reply.calls for reply in together]  # type: ignore[union-attr]
