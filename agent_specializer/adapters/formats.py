@@ -1,8 +1,8 @@
 """An adapter as files that other programs read: a PEFT LoRA, or whole merged models in safetensors and GGUF.
 
-What is exported is the LoRA. The tool keys and the grammar, which choose the tool and keep calls valid, are
-this program's: an exported model continues the same text (`edge/transcript.py`), with whatever decoding its
-runtime has.
+What is exported is the toolset's LoRA. The tool keys and the grammar, which choose the tool and keep calls valid, and the argument LoRA,
+which is active only where arguments are written, are this program's: an exported model continues the same text (`edge/transcript.py`),
+with whatever decoding its runtime has.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from torch import Tensor
 from agent_specializer.edge.copying import Copies, Favoured
 from agent_specializer.edge.grammar import ToolGrammar
 from agent_specializer.edge.passes import Feed, Seen
+from agent_specializer.edge.sharing import is_listed
 from agent_specializer.edge.written import Written
 from agent_specializer.errors import DecodeError
 
@@ -106,6 +107,8 @@ def decode_arguments(
     watched = 2 * len(safe[1]) + 24
     checked = 0
     value = Written(grammar)
+    # What is picked from a list is judged as a tool is, not copied.
+    picked = {name for name, sub in _properties(grammar).items() if is_listed(sub)}
     while True:
         forced = matcher.compute_ff_tokens()
         if forced:
@@ -130,7 +133,7 @@ def decode_arguments(
         token = only
         if only is None:
             tail.tokens += out[len(tail.tokens) - start :]
-            seen = yield tail.feed(rows=rows, writing=own_weights)
+            seen = yield tail.feed(rows=rows, writing=own_weights and value.parameter not in picked)
             token = _pick(
                 seen,
                 rows,
@@ -152,6 +155,11 @@ def decode_arguments(
         )
     tail.tokens += out[len(tail.tokens) - start :]
     return text.end(out)
+
+
+def _properties(grammar: ToolGrammar) -> dict[str, Any]:
+    found: dict[str, Any] = grammar.tool.parameters.get("properties") or {}
+    return found
 
 
 def _first_way_out(grammar: ToolGrammar, budget: int) -> tuple[int, list[int]]:

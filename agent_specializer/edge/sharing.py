@@ -96,7 +96,9 @@ def evidence(tool: ToolSpec, fits: Fits, request: Span) -> float:
     properties = tool.parameters.get("properties") or {}
     # A number, or one of a few words, stands in many a request.
     telling = [
-        name for name in fits.places if _inner(properties[name]) == "string" and not _listed(properties[name])
+        name
+        for name in fits.places
+        if _inner(properties[name]) == "string" and not is_listed(properties[name])
     ]
     found = [_asked_for(properties[name], fits.places[name], request) for name in telling]
     # One date is not two parameters', however many would take it.
@@ -175,11 +177,11 @@ def _asked_for(schema: Any, places: Places, request: Span) -> set[int]:
     }
 
 
-def _listed(schema: Any) -> bool:
+def is_listed(schema: Any) -> bool:
     """Whether a parameter's value, or its items, are picked from a few."""
     if kind(schema) == "array" and "items" in schema:
-        return _listed(schema["items"])
-    return "enum" in schema or any(map(_listed, schema.get("anyOf") or schema.get("oneOf") or ()))
+        return is_listed(schema["items"])
+    return "enum" in schema or any(map(is_listed, schema.get("anyOf") or schema.get("oneOf") or ()))
 
 
 def _inner(schema: Any) -> Any:

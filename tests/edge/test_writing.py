@@ -106,6 +106,34 @@ def test_it_changes_arguments_and_no_choice(
     assert len({str(reply.calls) for reply in bare}) == 1
 
 
+def test_what_is_picked_from_a_list_is_judged_without_it(
+    writer: EdgeEngine, make_adapter: Callable[..., Adapter]
+) -> None:
+    rooms = {"type": "string", "enum": ["kitchen", "hall", "bath", "study", "attic"]}
+    picked, free = (
+        Toolset(
+            tools=(
+                ToolSpec(
+                    name="light",
+                    description="d",
+                    parameters={"type": "object", "properties": {"room": sub}, "required": ["room"]},
+                ),
+            )
+        )
+        for sub in (rooms, {"type": "string"})
+    )
+    plain = EdgeEngine(writer.model, writer.tokenizer, pool=writer.pool)
+    options = ReplyOptions(max_tokens=60, tool_choice="light", max_calls=1)
+
+    def calls(engine: EdgeEngine, toolset: Toolset) -> list[object]:
+        adapter = make_adapter(engine.pool, toolset)
+        texts = ("dim the light", "is it raining in Oslo?", "get out of the light!", "thanks")
+        return [engine.reply(say(t), toolset, adapter=adapter, options=options).calls for t in texts]
+
+    assert calls(writer, picked) == calls(plain, picked)
+    assert calls(writer, free) != calls(plain, free)
+
+
 def test_later_choices_are_made_as_if_others_had_written_the_first_call(
     tiny: PreTrainedModel, writer: EdgeEngine, make_adapter: Callable[..., Adapter]
 ) -> None:
