@@ -94,7 +94,7 @@ def decode_arguments(
         head_rows: rows of the model's head; tokens beyond them cannot be predicted.
         written: called with each piece of the text that is final.
         copies: what of the conversation is rather copied than made up.
-        own_weights: whether there are weights for writing (`edge.writing`).
+        own_weights: whether there are weights for writing (`edge.activated`).
 
     Raises:
         DecodeError: no valid arguments fit the budget, or what was decoded violates what the grammar cannot express.
@@ -108,7 +108,8 @@ def decode_arguments(
     checked = 0
     value = Written(grammar)
     # What is picked from a list is judged as a tool is, not copied.
-    picked = {name for name, sub in _properties(grammar).items() if is_listed(sub)}
+    properties = grammar.tool.parameters.get("properties") or {}
+    picked = {name for name, sub in properties.items() if is_listed(sub)}
     while True:
         forced = matcher.compute_ff_tokens()
         if forced:
@@ -155,11 +156,6 @@ def decode_arguments(
         )
     tail.tokens += out[len(tail.tokens) - start :]
     return text.end(out)
-
-
-def _properties(grammar: ToolGrammar) -> dict[str, Any]:
-    found: dict[str, Any] = grammar.tool.parameters.get("properties") or {}
-    return found
 
 
 def _first_way_out(grammar: ToolGrammar, budget: int) -> tuple[int, list[int]]:

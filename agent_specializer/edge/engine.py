@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from agent_specializer.describe import describe_toolset
+from agent_specializer.edge.activated import Activated
 from agent_specializer.edge.choose import Branches, NameTree
 from agent_specializer.edge.decode import Outcome, decode_reply
 from agent_specializer.edge.events import Done, Event
@@ -32,7 +33,6 @@ from agent_specializer.edge.recent import Recent
 from agent_specializer.edge.said import openings
 from agent_specializer.edge.transcript import EMPTY, label, newest_turn, render
 from agent_specializer.edge.turns import Deadline, FairLock
-from agent_specializer.edge.writing import Writing
 from agent_specializer.errors import AdapterError, DecodeError
 from agent_specializer.loragen.activated import ArgumentLora
 from agent_specializer.loragen.adapter import Adapter
@@ -81,7 +81,7 @@ class EdgeEngine:
         pool: the generator's expert pool; without it adapters are refused.
         head: how choices are scored; None: by the calibrated log-probability alone.
         arguments: the LoRA under which an adapter's arguments are written; None: none.
-        merged_budget_bytes: for the merged weights of recently used adapters.
+        merged_budget_bytes: for the merged weights of recently used adapters; those of `arguments`, once for all adapters, come on top.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class EdgeEngine:
     ) -> None:
         self.model, self.tokenizer, self.pool, self.head = model, tokenizer, pool, head
         self.merged = MergedWeights(model, pool, budget_bytes=merged_budget_bytes) if pool else None
-        self.writing = Writing(model, arguments) if arguments else None
+        self.writing = Activated(model, arguments) if arguments else None
         self.grammars = Grammars(tokenizer, head_weight(model).shape[0])
         self._lock = FairLock()
         self._exclusive = 0

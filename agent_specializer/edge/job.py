@@ -106,7 +106,7 @@ class Job:
         conversation: first token of the prompt that belongs to the conversation.
         made: calls of the newest turn that were made before this reply: their results stand in the prompt.
         cached: how many tokens of the prompt are in its lane's cache already.
-        own_weights: whether there are weights for writing arguments (`edge.writing`).
+        own_weights: whether there are weights for writing arguments (`edge.activated`).
     """
 
     prompt: list[int]

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from agent_specializer.edge.activated import Activated
 from agent_specializer.edge.attention import PAD, segment_masks
 from agent_specializer.edge.choose import Branches
-from agent_specializer.edge.writing import Writing
 from agent_specializer.loragen.features import words_of
 from agent_specializer.loragen.models import cached, decoder, logits
 
@@ -35,7 +35,7 @@ class Feed:
         tree: what else to read behind the tokens, side by side; it leaves no trace in the cache.
         rows: ids of the tokens whose logits behind the last token are wanted; "all", or None for none.
         words: whether what the model makes of each of `tokens`, and of the tree's, is wanted.
-        writing: whether they are read under the weights for writing arguments (`edge.writing`).
+        writing: whether they are read under the weights for writing arguments (`edge.activated`).
     """
 
     tokens: list[int]
@@ -79,7 +79,7 @@ class Lanes:
         *,
         weights: Callable[[list[int]], AbstractContextManager[None]] | None = None,
         prefix: KeysValues | None = None,
-        writing: Writing | None = None,
+        writing: Activated | None = None,
     ) -> None:
         self.model, self.config = model, model.config
         self._decoder = decoder(model)

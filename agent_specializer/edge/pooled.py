@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
 
 from torch import Tensor, nn
 
 from agent_specializer.errors import AdapterError
 from agent_specializer.loragen.experts import ExpertPool
-from agent_specializer.loragen.models import LINEARS, decoder, gated_mlps
+from agent_specializer.loragen.models import LINEARS, changed, decoder, gated_mlps
 
 
 @contextmanager
@@ -25,18 +25,13 @@ def pooled(model: nn.Module, pool: ExpertPool, gates: Tensor) -> Iterator[None]:
             f"gates are {tuple(gates.shape)}, expected (batch, {pool.layers}, {pool.experts})",
             hint="the adapters were made by another generator: specialise the agents again",
         )
-    handles = []
-    for layer, mlp in enumerate(gated_mlps(decoder(model))):
-        for name in LINEARS:
 
-            def add(
-                _: nn.Module, inputs: tuple[Any, ...], out: Tensor, layer: int = layer, name: str = name
-            ) -> Tensor:
-                return out + pool.apply_gated(inputs[0], layer, name, gates[:, layer])
+    def change(layer: int, name: str, x: Tensor, out: Tensor) -> Tensor:
+        return out + pool.apply_gated(x, layer, name, gates[:, layer])
 
-            handles.append(getattr(mlp, name).register_forward_hook(add))
-    try:
+    with changed(
+        (getattr(mlp, name), partial(change, layer, name))
+        for layer, mlp in enumerate(gated_mlps(decoder(model)))
+        for name in LINEARS
+    ):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

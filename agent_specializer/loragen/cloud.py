@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from agent_specializer.errors import AdapterError
-from agent_specializer.loragen.models import ModelShape, cached, decoder
+from agent_specializer.loragen.models import ModelShape, cached, changed, decoder
 
 CLOUD_LINEARS = ("q_proj", "v_proj")
 
@@ -85,24 +86,16 @@ class CloudReader(nn.Module):
     @contextmanager
     def _lora(self, model: nn.Module) -> Iterator[None]:
         """For one pass, adds the LoRA to q and v at the last `meta_tokens` positions."""
-        handles = []
         count = len(self.meta)
-        for index, linear in enumerate(_projections(model) if self.lora_rank else []):
-            A, B = self.A[index], self.B[index]
 
-            def add(
-                _: nn.Module, inputs: tuple[Any, ...], out: Tensor, A: Tensor = A, B: Tensor = B
-            ) -> Tensor:
-                x = inputs[0][:, -count:]
-                delta = (x @ A.to(x.dtype).T) @ B.to(x.dtype).T
-                return torch.cat([out[:, :-count], out[:, -count:] + delta], dim=1)
+        def change(A: Tensor, B: Tensor, x: Tensor, out: Tensor) -> Tensor:
+            x = x[:, -count:]
+            delta = (x @ A.to(x.dtype).T) @ B.to(x.dtype).T
+            return torch.cat([out[:, :-count], out[:, -count:] + delta], dim=1)
 
-            handles.append(linear.register_forward_hook(add))
-        try:
+        linears = _projections(model) if self.lora_rank else []
+        with changed((linear, partial(change, self.A[i], self.B[i])) for i, linear in enumerate(linears)):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, text: str, device: torch.device | str = "cpu") -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -71,6 +73,25 @@ def attentions(model: nn.Module) -> list[dict[str, nn.Linear]]:
         if all(isinstance(getattr(module, name, None), nn.Linear) for name in ATTENTION)
     ]
     return found if len(found) == len(gated_mlps(model)) else []
+
+
+@contextmanager
+def changed(linears: Iterable[tuple[nn.Module, Callable[[Tensor, Tensor], Tensor]]]) -> Iterator[None]:
+    """While open, each of `linears` gives what its function makes of its input and its output."""
+    handles = []
+    for linear, change in linears:
+
+        def hook(
+            _: nn.Module, inputs: tuple[Any, ...], out: Tensor, change: Callable[..., Tensor] = change
+        ) -> Tensor:
+            return change(inputs[0], out)
+
+        handles.append(linear.register_forward_hook(hook))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def head_weight(model: nn.Module) -> Tensor:

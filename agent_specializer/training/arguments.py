@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
+from agent_specializer.edge.activated import Activated
 from agent_specializer.edge.choose import normaliser
 from agent_specializer.edge.transcript import arguments_text, label, render, render_call
-from agent_specializer.edge.writing import Writing
 from agent_specializer.examples import Example
 from agent_specializer.loragen.models import cached, decoder, logits
 from agent_specializer.specs import Toolset
@@ -127,7 +127,7 @@ def draw(
 
 
 def value_loss(
-    model: nn.Module, writing: Writing, rows: Sequence[Filled], *, named: bool, pad: int
+    model: nn.Module, writing: Activated, rows: Sequence[Filled], *, named: bool, pad: int
 ) -> tuple[Tensor, int]:
     """Cross-entropy of the values of `rows`, summed, and of how many tokens; differentiable in the argument LoRA alone.
 
@@ -181,7 +181,7 @@ class ArgumentStage:
         self.run, self.step = run, 0
         lora = run.generator.arguments
         assert lora is not None
-        self.lora, self.writing = lora, Writing(run.edge, lora)
+        self.lora, self.writing = lora, Activated(run.edge, lora)
         self.optimizer = torch.optim.AdamW(lora.parameters(), lr=run.options.argument_lr, weight_decay=0.01)
 
     def state_dict(self) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def summary(row: dict[str, Any], steps: int) -> str:
         return f"keys and confidence fitted: dev {row['dev_kept_accuracy']:.1%}, opaque {row['dev_opaque_accuracy']:.1%}"
     if row.get("stage") == "arguments":
         text = f"arguments {row['step']}/{steps}  loss {row['loss']:.3f}"
-        return text if row.get("dev_values") is None else f"{text}  dev {row['dev_values']:.3f}"
+        return text if row.get("held_out_loss") is None else f"{text}  held out {row['held_out_loss']:.3f}"
     text = (
         f"step {row['step']}/{steps}  loss {row['loss']:.3f}  balance {row['balance']:.2f}  "
         f"right {row['choice_accuracy']:.0%}  {row['tokens_per_second']} tokens/s"

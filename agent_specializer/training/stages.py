@@ -263,7 +263,7 @@ def fit_arguments(run: Trainer, stage: ArgumentStage, until: float | None) -> No
             row |= {"step": stage.step, "seconds": round(time.monotonic() - began, 2)}
             ended = stage.step == options.argument_steps
             if ended or stage.step % options.dev_every == 0:
-                row["dev_values"] = stage.dev()
+                row["held_out_loss"] = stage.dev()
             run.history.append(row)
             run.log(row)
             if ended or stage.step % options.save_every == 0:

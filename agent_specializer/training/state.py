@@ -86,4 +86,4 @@ def load_state(run: Trainer) -> None:
 
 
 def _dev_of(row: dict[str, Any]) -> dict[str, float]:
-    return {k: v for k, v in row.items() if k.startswith("dev_")} if row.get("stage") != "arguments" else {}
+    return {k: v for k, v in row.items() if k.startswith("dev_")}

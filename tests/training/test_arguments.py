@@ -8,8 +8,8 @@ import random
 import pytest
 import torch
 
+from agent_specializer.edge.activated import Activated
 from agent_specializer.edge.transcript import label
-from agent_specializer.edge.writing import Writing
 from agent_specializer.errors import ConfigError
 from agent_specializer.examples import Example
 from agent_specializer.loragen.checkpoint import load_checkpoint
@@ -72,7 +72,7 @@ def test_the_loss_is_that_of_each_row_by_itself(trainer, tiny_tokenizer, named):
         filled(tiny_tokenizer, each, TOOLSET, random.Random(0))
         for each in (example(room="hall"), example(room="kitchen", level=3), example(days=["mo", "tu"]))
     ]
-    writing = Writing(run.edge, run.generator.arguments)
+    writing = Activated(run.edge, run.generator.arguments)
     summed, count = value_loss(run.edge, writing, rows, named=named, pad=0)
     expected, tokens = 0.0, 0
     for row in rows:

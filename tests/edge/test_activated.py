@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from agent_specializer.edge.activated import Activated
 from agent_specializer.edge.engine import EdgeEngine, Request
 from agent_specializer.edge.options import ReplyOptions
-from agent_specializer.edge.writing import Writing
 from agent_specializer.errors import AdapterError
 from agent_specializer.loragen import Adapter, ExpertPool
 from agent_specializer.loragen.activated import ArgumentConfig, ArgumentLora
@@ -51,7 +51,7 @@ def scores(reply: Reply) -> dict[str | None, float]:
 
 
 def test_merged_and_beside_are_the_same_and_leave_no_trace(tiny: PreTrainedModel) -> None:
-    writing, ids = Writing(tiny, make_lora(tiny)), torch.arange(5, 17)[None]
+    writing, ids = Activated(tiny, make_lora(tiny)), torch.arange(5, 17)[None]
     before = {name: value.clone() for name, value in tiny.state_dict().items()}
     with torch.no_grad():
         plain = tiny(ids).logits
@@ -77,7 +77,7 @@ def test_weights_that_are_not_finite_are_refused_and_the_model_is_as_it_was(tiny
     lora = make_lora(tiny)
     lora.B["v_proj"].data[1] = float("inf")
     before = attentions(decoder(tiny))[0]["q_proj"].weight.data_ptr()
-    with pytest.raises(AdapterError, match="v_proj of layer 1"), Writing(tiny, lora).rows([True]):
+    with pytest.raises(AdapterError, match="v_proj of layer 1"), Activated(tiny, lora).rows([True]):
         pass
     assert attentions(decoder(tiny))[0]["q_proj"].weight.data_ptr() == before
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from agent_specializer.errors import AdapterError
 from agent_specializer.loragen.activated import ArgumentLora
-from agent_specializer.loragen.models import attentions, decoder
+from agent_specializer.loragen.models import attentions, changed, decoder
 
 
-class Writing:
+class Activated:
     """Puts the argument LoRA into the attention of a model while arguments are written.
 
     Not thread-safe: used by whoever holds the engine's lock.
@@ -67,21 +67,13 @@ class Writing:
     @contextmanager
     def beside(self, rows: Tensor) -> Iterator[None]:
         """The same without merging, for those of `rows` (batch,) bool that are set; differentiable."""
-        handles = []
         chosen = rows[:, None, None]
-        for layer, name, linear in self._linears:
 
-            def add(
-                _: nn.Module, inputs: tuple[Any, ...], out: Tensor, layer: int = layer, name: str = name
-            ) -> Tensor:
-                return out + self.lora.added(inputs[0], layer, name) * chosen.to(out)
+        def change(layer: int, name: str, x: Tensor, out: Tensor) -> Tensor:
+            return out + self.lora.added(x, layer, name) * chosen.to(out)
 
-            handles.append(linear.register_forward_hook(add))
-        try:
+        with changed((linear, partial(change, layer, name)) for layer, name, linear in self._linears):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _sum(self, layer: int, name: str, weight: Tensor) -> Tensor:
         try:
