@@ -29,6 +29,8 @@ class Settings(BaseSettings):
     """Memory for merged weights, in bytes; "2GB" and "500 MiB" are understood. 0 keeps none."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads for tensors; None leaves the choice to torch."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Of the models' weights; "auto" is bfloat16, or float32 on a CPU that is slow in bfloat16."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
     keep_texts: bool = True
     """Whether runs keep the text of requests and the arguments of calls."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from agent_specializer.bundles.convert import ensure_converted, verify_folder
 from agent_specializer.bundles.packages import PACKAGES
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Dtype = Literal["bfloat16", "float16", "float32"]
+    from agent_specializer.bundles.precision import Dtype
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ def load_models(
     progress: Progress | None = None,
     *,
     device: str = "cpu",
-    dtype: Dtype = "bfloat16",
+    dtype: Dtype = "auto",
     threads: int | None = None,
 ) -> LoadedBundle:
     """Load a bundle's models; packaged weights are converted under `home` on the first call.
 
     Args:
         device: as torch names it: "cpu", "cuda", "cuda:1", "mps".
-        dtype: of all weights.
+        dtype: of all weights; "auto": bfloat16, or float32 on a CPU that is slow in bfloat16 (`bundles.precision`).
         threads: CPU threads of torch, for the whole process; None leaves them alone.
 
     Raises:
@@ -102,12 +102,14 @@ def _load(
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    at = _device(device)
+    from agent_specializer.bundles.precision import suited
+
+    at, held = _device(device), torch.bfloat16 if dtype == "auto" else getattr(torch, dtype)
     options = {"revision": source.revision} if source.kind == "hub" else {"local_files_only": True}
     with quiet_transformers():
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                where, dtype=getattr(torch, dtype), output_loading_info=True, **options
+                where, dtype=held, output_loading_info=True, **options
             )
             model, report = loaded
             if source.kind == "package":
@@ -136,8 +138,11 @@ def _load(
     if tokenizer.pad_token is None:
         # Llama 3 has none; what stands under the padding is masked, so any token does.
         tokenizer.pad_token = tokenizer.eos_token
+    model = model.to(at).eval().requires_grad_(False)
+    if dtype == "auto":
+        model = suited(model)
     progress(f"{source.name} is loaded", 1.0)
-    return model.to(at).eval().requires_grad_(False), tokenizer
+    return model, tokenizer
 
 
 def _local_folder(name: str) -> Path:

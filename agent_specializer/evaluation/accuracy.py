@@ -85,7 +85,13 @@ def run_accuracy(
     if models is None:
         from agent_specializer.bundles import bundle, load_models
 
-        models = load_models(bundle(settings.bundle), settings.home, progress, threads=settings.threads)
+        models = load_models(
+            bundle(settings.bundle),
+            settings.home,
+            progress,
+            dtype=settings.dtype,
+            threads=settings.threads,
+        )
     bench = Workbench(models, checkpoint=checkpoint, baselines=baselines)
     bench.check(chosen)
     outcomes: dict[str, list[Outcome]] = {}

@@ -74,7 +74,13 @@ def run_latency(
     if models is None:
         from agent_specializer.bundles import bundle, load_models
 
-        models = load_models(bundle(settings.bundle), settings.home, progress, threads=settings.threads)
+        models = load_models(
+            bundle(settings.bundle),
+            settings.home,
+            progress,
+            dtype=settings.dtype,
+            threads=settings.threads,
+        )
     bench = Workbench(models, checkpoint=checkpoint, merged_toolsets=MERGED_TOOLSETS)
     bench.check(["specialized"])
     run = _Run(bench, cases, requests)

@@ -58,7 +58,11 @@ class Runtime:
         with self._lock:
             if self._models is None:
                 self._models = load_models(
-                    self.bundle, self.settings.home, self.progress, threads=self.settings.threads
+                    self.bundle,
+                    self.settings.home,
+                    self.progress,
+                    dtype=self.settings.dtype,
+                    threads=self.settings.threads,
                 )
             return self._models
 
