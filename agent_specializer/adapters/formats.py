@@ -72,12 +72,19 @@ def write_merged(
     pool: ExpertPool,
     gates: Tensor,
 ) -> None:
-    """Write model and tokenizer as transformers' `from_pretrained` reads them, in the model's dtype."""
-    names = linear_names(model)
+    """Write model and tokenizer as transformers' `from_pretrained` reads them, in the dtype in which the weights came.
+
+    In memory they may be wider (`bundles.precision`).
+    """
+    names, own = linear_names(model), model.config.dtype or model.dtype
     state = dict(model.state_dict())  # references: only the merged tensors are new
     for key, weight in merged_weights(model, pool, gates):
         state[f"{names[key]}.weight"] = weight
+    shared: dict[int, Tensor] = {}  # what is one tensor under two names stays one
+    state = {name: shared.setdefault(tensor.data_ptr(), tensor.to(own)) for name, tensor in state.items()}
     model.save_pretrained(folder, state_dict=state)
+    model.config.dtype = own  # as it was: saving puts in what the model is in
+    model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -98,7 +105,7 @@ def write_gguf(
 
     Args:
         source: the GGUF file that `model` was converted from.
-        quantization: of the FFN weights: "bf16" keeps them exactly, "q8_0" halves them.
+        quantization: of the FFN weights: "bf16" is what the embedded models come in, "q8_0" halves them.
 
     Raises:
         AdapterError: `source` is of another model.

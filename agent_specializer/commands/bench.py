@@ -73,6 +73,7 @@ def accuracy(
 def latency(
     tools: Annotated[int, typer.Option(help="Tools per toolset.")] = 12,
     repetitions: Annotated[int, typer.Option(help="Of everything; medians are reported.")] = 5,
+    requests: Annotated[int, typer.Option(help="Different ones of the first toolset, each way.")] = 3,
     out: Out = None,
     as_json: Json = False,
     checkpoint: Checkpoint = None,
@@ -85,6 +86,7 @@ def latency(
         report = run_latency(
             tools=tools,
             repetitions=repetitions,
+            requests=requests,
             out=out,
             checkpoint=checkpoint,
             settings=_settings(),

@@ -17,7 +17,10 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that OUT holds.")] = False,
     steps: Annotated[
-        int | None, typer.Option(help="Steps in all; 0 with --start: only keys and scalars are fitted.")
+        int | None,
+        typer.Option(
+            help="Steps in all; 0 with --start: only keys and scalars are fitted. With --arguments-only: steps of these."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
     kind: Annotated[
@@ -31,7 +34,7 @@ def train(
     arguments_only: Annotated[
         bool,
         typer.Option(
-            "--arguments-only", help="With --start: keep all of it, fit anew how arguments are written."
+            "--arguments-only", help="With --start: keep all of it, train on how arguments are written."
         ),
     ] = False,
     hours: Annotated[float | None, typer.Option(help="Save and stop after so long, to be resumed.")] = None,
@@ -50,7 +53,8 @@ def train(
         raise ConfigError(f"there is no folder {str(data)!r}", hint="name the folder of the example files")
     settings = load_settings()
     lines = sys.stdout  # the bar takes what is printed to its own place on stderr
-    options = TrainOptions(kind=kind, seed=seed, **({} if steps is None else {"steps": steps}))
+    counted = {"argument_steps" if arguments_only else "steps": steps} if steps is not None else {}
+    options = TrainOptions(kind=kind, seed=seed, **counted)
     with console_progress() as progress:
         folder = run(
             data,
@@ -62,6 +66,7 @@ def train(
             exclude=tuple(name.strip() for name in exclude.split(",") if name.strip()),
             start=start,
             arguments_only=arguments_only,
+            dtype=settings.dtype,
             stop_after=None if hours is None else hours * 3600,
             progress=progress,
             log=lambda row: print(json.dumps(row), file=lines, flush=True),

@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,6 +26,7 @@ from agent_specializer.examples import Example
 from agent_specializer.loragen.models import cached, decoder, logits
 from agent_specializer.specs import Toolset
 from agent_specializer.training.data import Source
+from agent_specializer.training.made_up import TODAY, joined, on_another_day
 from agent_specializer.training.rows import IGNORE
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ WARMUP = 20
 LEAST = 0.05
 """The rate at the end, a share of that at the beginning."""
 DEV = 96
+JOINED, MOVED = 0.3, 0.3
+"""Shares of calls that are asked for beside others of their toolset, and, where it is known what day it is, on another one."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +124,22 @@ def draw(
     while asking and len(found) < count:
         source, some = rng.choices(asking, [source.weight for source, _ in asking])[0]
         example = rng.choice(some)
-        one = filled(tokenizer, example, source.toolsets[example.toolset_id], rng)
+        example = _varied(example, source, rng)
+        one = filled(tokenizer, example, source.toolsets[example.toolset_id], rng) if example.calls else None
         if one is not None:
             found.append(one)
     return found
+
+
+def _varied(example: Example, source: Source, rng: random.Random) -> Example:
+    """Now and then `example`, or its like, beside others in one request, or on another day."""
+    today = TODAY.search(source.toolsets[example.toolset_id].instructions)
+    if today and rng.random() < MOVED:
+        return on_another_day(example, date.fromisoformat(today[1]), rng)
+    if rng.random() < JOINED:
+        beside = [source.examples[i] for i in source.by_toolset[example.toolset_id]]
+        return next(iter(joined([example, *rng.sample(beside, min(8, len(beside)))], rng, count=1)), example)
+    return example
 
 
 def value_loss(

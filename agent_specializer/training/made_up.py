@@ -1,11 +1,13 @@
-"""Requests that nobody made: from the descriptions of tools, with something left out that they require, or several in one."""
+"""Requests that nobody made: from the descriptions of tools, with something left out that they require, several in one, or on another day."""
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import date, timedelta
 
 from agent_specializer.edge.said import asked_for
 from agent_specializer.examples import Example
@@ -46,6 +48,22 @@ LEADING = "in|at|on|for|to|from|of|with|by|about|named|called|titled|the|a|an|is
 """Words that go with the value that follows them."""
 DONE = ("done", "ok", "success", '{"ok": true}', '{"status": "success"}', "Finished.")
 """What a tool may answer that has nothing to say."""
+DATE = re.compile(r"\b\d{4}-\d\d-\d\d\b")
+TODAY = re.compile(rf"\btoday is (?:\w+,? )?({DATE.pattern})", re.IGNORECASE)
+"""As instructions say it."""
+OF_A_MONTH = re.compile(
+    r"\b\d{1,2}(?:st|nd|rd|th)\b|\d/\d|\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b",
+    re.IGNORECASE,
+)
+OF_A_WEEK = re.compile(r"\bweek|\b(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b", re.IGNORECASE)
+DAYS = (
+    "Today is {0:%A}, {0:%B} {0.day}, {0.year}. ",
+    "Today is {0}. ",
+    "(Today: {0:%A} {0}) ",
+    "It is {0:%A}, {0.day} {0:%B} {0.year}. ",
+    "Today's date is {0}. ",
+)
+"""How a request says what day it is."""
 
 
 def from_descriptions(toolsets: Mapping[str, Toolset]) -> list[Example]:
@@ -132,6 +150,50 @@ def joined(examples: Sequence[Example], rng: random.Random, *, count: int) -> tu
             messages = (*messages, Message(role="assistant", calls=(made,)), answer)
         found.append(replace(some[0], messages=messages, calls=tuple(calls), accepted=(), answer=""))
     return tuple(found)
+
+
+def on_another_day(example: Example, today: date, rng: random.Random) -> Example:
+    """`example`, which takes place on `today`, on another day, which its first message says: its dates are as far from that as they were.
+
+    A day of a month stays one, in another year, and a day of the week stays one.
+    """
+    said = "\n".join(message.content for message in example.messages)
+    weekly = OF_A_WEEK.search(said) is not None
+    if OF_A_MONTH.search(said):
+        years = range(today.year - 8, today.year + 25)
+        same = [year for year in years if not weekly or today.replace(year=year).weekday() == today.weekday()]
+        later = rng.choice(same) - today.year
+
+        def moved(day: date) -> date:
+            return day.replace(year=day.year + later)
+    else:
+        days = timedelta(rng.randrange(-3000, 9000) // 7 * 7 + (0 if weekly else rng.randrange(7)))
+
+        def moved(day: date) -> date:
+            return day + days
+
+    def there(match: re.Match[str]) -> str:
+        try:
+            return moved(date.fromisoformat(match[0])).isoformat()
+        except ValueError:  # no date, or one that the other year does not have
+            return match[0]
+
+    def call(made: Call) -> Call:
+        return made.model_copy(update={"arguments": json.loads(DATE.sub(there, json.dumps(made.arguments)))})
+
+    def message(old: Message) -> Message:
+        return old.model_copy(
+            update={"content": DATE.sub(there, old.content), "calls": tuple(map(call, old.calls))}
+        )
+
+    first, *others = map(message, example.messages)
+    told = rng.choice(DAYS).format(moved(today)) + first.content
+    return replace(
+        example,
+        messages=(first.model_copy(update={"content": told}), *others),
+        calls=tuple(map(call, example.calls)),
+        accepted=(),
+    )
 
 
 def _in_one(parts: Sequence[str], rng: random.Random) -> str:

@@ -26,10 +26,14 @@ def start_from(generator: Generator, folder: Path) -> None:
     load_parts(generator, folder, parts)
 
 
-def take_all_but_arguments(generator: Generator, folder: Path) -> dict[str, Any]:
-    """Take all but the argument LoRA from a finished checkpoint; its card."""
-    load_parts(generator, folder, ("pool", "router", "reader", "keys", "head"))
-    card: dict[str, Any] = read_config(folder)[1].get("card") or {}
+def take_finished(generator: Generator, folder: Path) -> dict[str, Any]:
+    """Take all of a finished checkpoint whose argument LoRA is to be trained; that too, where it has one of the same size. Its card."""
+    config, raw = read_config(folder)
+    own = ("arguments",) if config.arguments == generator.config.arguments else ()
+    load_parts(generator, folder, ("pool", "router", "reader", "keys", "head", *own))
+    card: dict[str, Any] = raw.get("card") or {}
+    if not own:
+        card.pop("arguments", None)
     return card
 
 
@@ -56,6 +60,8 @@ def save_state(run: Trainer) -> None:
     if run.arguments:
         names = ("seed", *(name for name in asdict(run.options) if name.startswith("argument_")))
         card["arguments"] = {"steps_done": run.arguments.step, **{n: getattr(run.options, n) for n in names}}
+        if run.arguments_before:
+            card["arguments"]["before"] = run.arguments_before
     save_checkpoint(run.generator, run.out, card=card)
     (run.out / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in run.history))
 

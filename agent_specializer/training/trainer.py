@@ -38,7 +38,7 @@ from agent_specializer.training.state import (
     load_state,
     save_state,
     start_from,
-    take_all_but_arguments,
+    take_finished,
 )
 
 __all__ = ["TrainOptions", "Trainer", "accuracy"]
@@ -93,17 +93,19 @@ class Trainer:
         self.step = 0
         self.finished = arguments_only
         self.card: dict[str, Any] = {}
-        """Of the checkpoint whose other parts stay, where the argument LoRA alone is fitted."""
+        """Of the checkpoint whose other parts stay, where the argument LoRA alone is trained."""
         if arguments_only:
             if start is None or self.generator.arguments is None:
                 raise ConfigError(
-                    "there is no checkpoint to fit an argument LoRA to, or no such LoRA",
+                    "there is no checkpoint whose argument LoRA could be trained, or no such LoRA",
                     hint="name one with --start, of a kind that has one: generator or shared_lora",
                 )
-            self.card = take_all_but_arguments(self.generator, start)
+            self.card = take_finished(self.generator, start)
             self.options = options = replace(options, steps=0)
         elif start is not None:
             start_from(self.generator, start)
+        self.arguments_before: dict[str, Any] | None = self.card.pop("arguments", None)
+        """Of its card: how the argument LoRA was trained that this run goes on from."""
         self.arguments = ArgumentStage(self) if self.generator.arguments is not None else None
         self.bank: Bank | None = None
         self.dev_bank: Bank | None = None

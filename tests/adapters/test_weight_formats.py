@@ -90,6 +90,20 @@ def test_transformers_loads_the_merged_model_and_its_tokenizer(model, made, tiny
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
+@torch.no_grad()
+def test_weights_that_are_wider_in_memory_are_written_as_they_came(model, made, tiny_tokenizer, tmp_path):
+    generator, gates = made
+    narrow = copy.deepcopy(model).bfloat16()
+    narrow.config.dtype = torch.bfloat16
+    wide = copy.deepcopy(narrow).float()
+    for name, each in (("narrow", narrow), ("wide", wide)):
+        write_merged(tmp_path / name, each, tiny_tokenizer, generator.pool, gates)
+        assert each.config.dtype == torch.bfloat16
+    written = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("narrow", "wide")]
+    assert written[0] == written[1]
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "wide").dtype == torch.bfloat16
+
+
 def _tiny_gguf(model, path):
     """A GGUF file as llama.cpp's converter would make it of a tiny Llama."""
     config = model.config

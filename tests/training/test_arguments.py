@@ -94,10 +94,11 @@ def test_the_argument_lora_learns_and_nothing_else_moves(trainer):
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
     before = {name: value.clone() for name, value in run.generator.state_dict().items()}
     again = trainer(out="again", start=run.out, arguments_only=True, argument_steps=3, seed=1)
+    begun = {name: value.clone() for name, value in again.generator.state_dict().items()}
+    assert all(torch.allclose(begun[name], before[name], atol=0.02, rtol=0.01) for name in before)
     again.run()
-    after = again.generator.state_dict()
     moved = {
-        name for name, value in after.items() if not torch.allclose(value, before[name], atol=0.02, rtol=0.01)
+        name for name, value in again.generator.state_dict().items() if not torch.equal(value, begun[name])
     }
     assert moved
     assert all(name.startswith("arguments.") for name in moved)
@@ -110,7 +111,17 @@ def test_the_argument_lora_learns_and_nothing_else_moves(trainer):
         "argument_steps": 3,
         "argument_batch": 16,
         "argument_lr": 1e-3,
+        "before": {
+            "steps_done": 30,
+            "seed": 0,
+            "argument_rank": 16,
+            "argument_steps": 30,
+            "argument_batch": 16,
+            "argument_lr": 0.02,
+        },
     }
+    other = trainer(out="other", start=run.out, arguments_only=True, argument_rank=4)
+    assert other.arguments_before is None, "one of another size begins anew"
     model = run.edge
     found = load_checkpoint(again.out, cloud=model, edge=model, tokenizer=run.tokenizer)
     assert found.arguments is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from datetime import date
 
 import pytest
 
@@ -11,7 +12,15 @@ from agent_specializer.examples import Example
 from agent_specializer.loragen.toolkeys import required
 from agent_specializer.messages import Call, Message
 from agent_specializer.specs import Toolset, ToolSpec
-from agent_specializer.training.made_up import MADE_UP, from_descriptions, joined, vague, withheld
+from agent_specializer.training.made_up import (
+    MADE_UP,
+    TODAY,
+    from_descriptions,
+    joined,
+    on_another_day,
+    vague,
+    withheld,
+)
 
 
 def tool(name: str, description: str, *needs: str) -> ToolSpec:
@@ -138,3 +147,63 @@ def test_only_what_is_required_is_withheld_and_not_what_was_said_before():
     before = Message(role="user", content="Where is bob?"), Message(role="assistant", content="Here.")
     later = Example("x", (*before, *mail("write to bob now").messages), mail("", to="bob").calls)
     assert withheld(later, MAIL, random.Random(0)) is None
+
+
+FRIDAY = date(2019, 3, 1)
+
+
+def table(text: str, day: str, answer: str = "On 2019-03-01 all is taken.") -> Example:
+    """A table booked for `day` in a conversation's second turn, where `text` is said."""
+    words = (Message(role="user", content="A table, please."), Message(role="assistant", content=answer))
+    messages = (*words, Message(role="user", content=text))
+    return Example("x", messages, (Call(name="book", arguments={"day": day, "seats": 2}),))
+
+
+def day_of(example: Example) -> tuple[date, date]:
+    """The day that an example says it is on, and that of its call."""
+    moved = date.fromisoformat(example.messages[1].content[3:13])
+    first = example.messages[0].content
+    assert first.endswith("A table, please.")
+    assert any(
+        form in first
+        for form in (str(moved), f"{moved:%B} {moved.day}, {moved.year}", f"{moved.day} {moved:%B}")
+    )
+    assert example.calls[0].arguments["seats"] == 2
+    return moved, date.fromisoformat(example.calls[0].arguments["day"])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_on_another_day_dates_are_as_far_away_as_they_were(seed: int):
+    today, day = day_of(on_another_day(table("tomorrow", "2019-03-02"), FRIDAY, random.Random(seed)))
+    assert (day - today).days == 1
+
+
+def test_days_of_the_week_and_of_a_month_stay_what_they_are():
+    rng = random.Random(0)
+    weekly = [day_of(on_another_day(table("next Monday", "2019-03-04"), FRIDAY, rng)) for _ in range(20)]
+    assert {(today.weekday(), day.weekday()) for today, day in weekly} == {(4, 0)}
+    assert len({(today.month, today.day) for today, _ in weekly}) > 10
+    monthly = [day_of(on_another_day(table("on March 7th", "2019-03-07"), FRIDAY, rng)) for _ in range(20)]
+    assert {(day.month, day.day, today.month, today.day) for today, day in monthly} == {(3, 7, 3, 1)}
+    assert len({today.year for today, _ in monthly}) > 5
+    both = [day_of(on_another_day(table("Thursday, the 7th", "2019-03-07"), FRIDAY, rng)) for _ in range(20)]
+    assert {(day.day, day.weekday(), today.weekday()) for today, day in both} == {(7, 3, 4)}
+
+
+def test_what_only_looks_like_a_date_or_is_none_in_the_other_year_stays():
+    moved = on_another_day(
+        table("May 2nd", "2020-02-29", "On 2019-03-01, not 2019-13-41"), FRIDAY, random.Random(1)
+    )
+    assert moved.messages[1].content.endswith("not 2019-13-41")
+    year = int(moved.messages[1].content[3:7])
+    expected = "2020-02-29" if (year + 1) % 4 else f"{year + 1}-02-29"
+    assert moved.calls[0].arguments["day"] == expected
+
+
+def test_instructions_say_what_day_it_is():
+    assert (
+        TODAY.search("Books tables (Today is Friday 2019-03-01. Dates are written YYYY-MM-DD)")[1]
+        == "2019-03-01"
+    )
+    assert TODAY.search("Books tables. today is 2020-12-31")[1] == "2020-12-31"
+    assert not TODAY.search("Says what day today is")

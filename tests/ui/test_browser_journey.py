@@ -149,9 +149,9 @@ def measured(home: Path) -> None:
     reports.mkdir()
     accuracy = f"accuracy --toolsets {home}/toolsets.jsonl --examples {home}/examples.jsonl --no-calls"
     for command in (
-        f"{accuracy} --modes specialized,prompted,base --limit 6 --out {reports}/accuracy.json",
-        f"latency --tools 6 --repetitions 1 --out {reports}/latency-6.json",
-        f"latency --tools 12 --repetitions 1 --out {reports}/latency-12.json",
+        f"{accuracy} --modes specialized,prompted,base --limit 3 --out {reports}/accuracy.json",
+        f"latency --tools 6 --repetitions 1 --requests 1 --out {reports}/latency-6.json",
+        f"latency --tools 12 --repetitions 1 --requests 1 --out {reports}/latency-12.json",
     ):
         subprocess.run(
             [sys.executable, "-m", "agent_specializer", "bench", *command.split()],
