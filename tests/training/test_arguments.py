@@ -12,7 +12,7 @@ from agent_specializer.edge.activated import Activated
 from agent_specializer.edge.transcript import label
 from agent_specializer.errors import ConfigError
 from agent_specializer.examples import Example
-from agent_specializer.loragen.checkpoint import load_checkpoint
+from agent_specializer.loragen.checkpoint import load_checkpoint, save_checkpoint
 from agent_specializer.messages import Call, Message
 from agent_specializer.specs import Toolset, ToolSpec
 from agent_specializer.training.arguments import filled, value_loss
@@ -87,19 +87,25 @@ def test_the_loss_is_that_of_each_row_by_itself(trainer, tiny_tokenizer, named):
     assert tiny_tokenizer.decode(rows[0].name) == label("set_light")
 
 
-def test_the_argument_lora_learns_and_nothing_else_moves(trainer):
-    run = trainer(argument_steps=30, argument_lr=0.02)
+@pytest.fixture
+def begun(trainer, tmp_path):
+    """A checkpoint that was made in four steps, without an argument LoRA."""
+    made = trainer(argument_steps=0)
+    return save_checkpoint(made.generator, tmp_path / "begun", card={"steps_done": 4})
+
+
+def test_the_argument_lora_learns_and_nothing_else_moves(trainer, begun):
+    run = trainer(start=begun, arguments_only=True, argument_steps=30, argument_lr=0.02)
     run.run()
     losses = [row["loss"] for row in run.history if row.get("stage") == "arguments"]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
     before = {name: value.clone() for name, value in run.generator.state_dict().items()}
     again = trainer(out="again", start=run.out, arguments_only=True, argument_steps=3, seed=1)
-    begun = {name: value.clone() for name, value in again.generator.state_dict().items()}
-    assert all(torch.allclose(begun[name], before[name], atol=0.02, rtol=0.01) for name in before)
+    taken = {name: value.clone() for name, value in again.generator.state_dict().items()}
+    assert all(torch.allclose(taken[name], before[name], atol=0.02, rtol=0.01) for name in before)
     again.run()
-    moved = {
-        name for name, value in again.generator.state_dict().items() if not torch.equal(value, begun[name])
-    }
+    after = again.generator.state_dict()
+    moved = {name for name, value in after.items() if not torch.equal(value, taken[name])}
     assert moved
     assert all(name.startswith("arguments.") for name in moved)
     card = json.loads((again.out / "generator.json").read_text())["card"]
@@ -127,8 +133,9 @@ def test_the_argument_lora_learns_and_nothing_else_moves(trainer):
     assert found.arguments is not None
 
 
-def test_a_cut_stage_resumes_exactly(trainer):
-    whole, cut = (trainer(out=out, steps=0, argument_steps=6, save_every=3) for out in ("whole", "cut"))
+def test_a_cut_stage_resumes_exactly(trainer, begun):
+    options = {"start": begun, "arguments_only": True, "argument_steps": 6, "save_every": 3}
+    whole, cut = (trainer(out=out, **options) for out in ("whole", "cut"))
     whole.run()
     stage, step = cut.arguments, cut.arguments.train_step
 
@@ -140,7 +147,7 @@ def test_a_cut_stage_resumes_exactly(trainer):
     stage.train_step = stop
     with pytest.raises(KeyboardInterrupt):
         cut.run()
-    again = trainer(out="cut", steps=0, argument_steps=6, save_every=3)
+    again = trainer(out="cut", **options)
     again.run(resume=True)
     for name, value in whole.generator.state_dict().items():
         assert torch.equal(value, again.generator.state_dict()[name]), name
