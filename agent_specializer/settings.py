@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     threads: int | None = Field(default=None, ge=1)
     """CPU threads for tensors; None leaves the choice to torch."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """Of the models' weights; "auto" is bfloat16, or float32 on a CPU that is slow in bfloat16."""
+    """Of the models' weights; "auto" is bfloat16, but that layers are in float32 on a CPU that is slow in bfloat16."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
     keep_texts: bool = True
     """Whether runs keep the text of requests and the arguments of calls."""

@@ -50,7 +50,7 @@ def load_models(
 
     Args:
         device: as torch names it: "cpu", "cuda", "cuda:1", "mps".
-        dtype: of all weights; "auto": bfloat16, or float32 on a CPU that is slow in bfloat16 (`bundles.precision`).
+        dtype: of all weights; "auto": bfloat16, but layers in float32 on a CPU that is slow in bfloat16 (`bundles.precision`).
         threads: CPU threads of torch, for the whole process; None leaves them alone.
 
     Raises:

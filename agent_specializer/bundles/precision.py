@@ -7,11 +7,14 @@ many laptops have none.
 from __future__ import annotations
 
 import logging
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 
@@ -33,13 +36,20 @@ def multiplies_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # older torch
 
 
-def suited(model: nn.Module) -> nn.Module:
-    """`model`, which is in bfloat16, in float32 if it is on a CPU that does not multiply in bfloat16 and there is memory for it."""
-    weights = list(model.parameters())
-    if weights[0].device.type != "cpu" or multiplies_bfloat16():
+def suited(model: PreTrainedModel) -> PreTrainedModel:
+    """`model`, which is in bfloat16, with layers in float32 if it is on a CPU that does not multiply in bfloat16 and there is memory for it.
+
+    Embeddings stay as they are: looking them up multiplies nothing, and as the head they are read once a token, which takes the longer the
+    wider they are.
+    """
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    weight = embedding.weight
+    if weight.device.type != "cpu" or multiplies_bfloat16():
         return model
+    layers = [module for module in model.base_model.children() if module is not embedding]
     # Each weight is replaced by one of twice its size, one after another.
-    more, free = sum(weight.nbytes for weight in weights), psutil.virtual_memory().available
+    more = sum(parameter.nbytes for module in layers for parameter in module.parameters())
+    free = psutil.virtual_memory().available
     if more > SHARE * free:
         logger.warning(
             "this processor is slow in bfloat16, and %.1f GB of free memory are too few for float32, which needs %.1f GB more",
@@ -47,4 +57,16 @@ def suited(model: nn.Module) -> nn.Module:
             more / 1e9,
         )
         return model
-    return model.float()
+    for module in layers:
+        module.float()
+    embedding.register_forward_hook(_widened)
+    head.register_forward_pre_hook(_narrowed)
+    return model
+
+
+def _widened(_: nn.Module, inputs: tuple[Any, ...], out: Tensor) -> Tensor:
+    return out.float()
+
+
+def _narrowed(head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
+    return (inputs[0].to(head.get_parameter("weight").dtype),)

@@ -19,7 +19,7 @@ from agent_specializer.edge.activated import Activated
 from agent_specializer.edge.attention import PAD, segment_masks
 from agent_specializer.edge.choose import Branches
 from agent_specializer.loragen.features import words_of
-from agent_specializer.loragen.models import cached, decoder, logits
+from agent_specializer.loragen.models import cached, decoder, layers_dtype, logits
 
 KeysValues = list[tuple[Tensor, Tensor]]
 """Per layer, (1, kv heads, tokens, head_dim) each."""
@@ -83,8 +83,7 @@ class Lanes:
     ) -> None:
         self.model, self.config = model, model.config
         self._decoder = decoder(model)
-        parameter = next(model.parameters())
-        self._device, self._dtype = parameter.device, parameter.dtype
+        self._device, self._dtype = next(model.parameters()).device, layers_dtype(model)
         self._weights = weights or (lambda lanes: nullcontext())
         self._writing = writing.rows if writing else (lambda rows: nullcontext())
         self._cache = DynamicCache()

@@ -19,6 +19,8 @@ LINEARS = ("gate_proj", "up_proj", "down_proj")
 """The linears of a gated MLP that carry experts (LoRA-Gen, section 3.2)."""
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 """The linears of an attention that carry the argument LoRA."""
+HEAD_BLOCK = 1 << 12
+"""Rows of a head that are widened together: so few that memory is used again, where more were asked of the system each time."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,11 @@ def changed(linears: Iterable[tuple[nn.Module, Callable[[Tensor, Tensor], Tensor
             handle.remove()
 
 
+def layers_dtype(model: nn.Module) -> torch.dtype:
+    """What the layers of `model` calculate in; its embeddings may be narrower."""
+    return gated_mlps(model)[0].get_parameter("up_proj.weight").dtype
+
+
 def head_weight(model: nn.Module) -> Tensor:
     """The output embeddings, (vocabulary, hidden)."""
     weight: Tensor = model.get_output_embeddings().weight  # type: ignore[operator]
@@ -103,9 +110,16 @@ def head_weight(model: nn.Module) -> Tensor:
 def logits(model: nn.Module, states: Tensor, tokens: Tensor | slice | None = None) -> Tensor:
     """Logits in float32 of `states` (..., hidden) for the rows `tokens` of the head, or for all of them."""
     weight = head_weight(model)
-    if tokens is not None:
-        weight = weight[tokens]
-    out = nn.functional.linear(states.to(weight.dtype), weight).float()
+    if states.dtype == weight.dtype or states.shape[:-1].numel() == 1:
+        rows = weight if tokens is None else weight[tokens]
+        out = nn.functional.linear(states.to(weight.dtype), rows).float()
+    else:  # A head narrower than the layers (`bundles.precision`) is read as it is for one row, widened for more.
+        blocks = (
+            (weight[some] for some in tokens.split(HEAD_BLOCK))
+            if isinstance(tokens, Tensor)
+            else (weight if tokens is None else weight[tokens]).split(HEAD_BLOCK)
+        )
+        out = torch.cat([nn.functional.linear(states, block.to(states.dtype)) for block in blocks], -1)
     cap = getattr(model.config, "final_logit_softcapping", None)  # Gemma 2
     return torch.tanh(out / cap) * cap if cap else out
 

@@ -17,7 +17,7 @@ from transformers import DynamicCache
 from agent_specializer.edge.attention import segment_masks
 from agent_specializer.edge.choose import normaliser
 from agent_specializer.loragen.features import left_over, words_of
-from agent_specializer.loragen.models import cached, decoder, logits
+from agent_specializer.loragen.models import cached, decoder, layers_dtype, logits
 from agent_specializer.loragen.toolkeys import ABSENT, ChoiceHead
 from agent_specializer.training.rows import IGNORE, Batch
 
@@ -109,7 +109,7 @@ def _read(model: nn.Module, batch: Batch, *, deep: bool) -> Any:
         segments,
         positions,
         queries=batch.ids.shape[1],
-        dtype=next(model.parameters()).dtype,
+        dtype=layers_dtype(model),
     )
     return body(
         input_ids=batch.ids,

@@ -1,4 +1,4 @@
-"""Models are in bfloat16 where the processor multiplies in it, in float32 elsewhere if there is memory for that."""
+"""Models are in bfloat16 where the processor multiplies in it, their layers in float32 elsewhere if there is memory for that."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from agent_specializer.bundles import Bundle, ModelSource, load_models, precision
+from agent_specializer.edge.passes import Feed, Lanes
+from agent_specializer.loragen.models import decoder, layers_dtype, logits
 
 
 @pytest.fixture
@@ -41,16 +43,38 @@ def test_a_processor_without_them_or_a_build_that_does_not_use_them_is_slow(able
     assert not precision.multiplies_bfloat16()
 
 
-def test_models_are_in_float32_on_a_slow_processor_with_the_same_weights(able, gemma, home):
+def test_on_a_slow_processor_layers_are_in_float32_and_embeddings_as_they_were(able, gemma, home):
     able("avx512_bf16")
     narrow = load_models(gemma, home).edge
     able("avx2")
     wide = load_models(gemma, home).edge
     assert {p.dtype for p in narrow.parameters()} == {torch.bfloat16}
-    assert {p.dtype for p in wide.parameters()} == {torch.float32}
-    for (name, own), other in zip(narrow.named_parameters(), wide.parameters(), strict=True):
-        assert torch.equal(own.float(), other), name
+    for (name, own), other in zip(narrow.named_parameters(), wide.named_parameters(), strict=True):
+        assert other[1].dtype == (torch.bfloat16 if "embed" in name else torch.float32), name
+        assert torch.equal(own.float(), other[1].float()), name
+    assert wide.get_output_embeddings().weight is wide.get_input_embeddings().weight
     assert not any(p.requires_grad for p in wide.parameters())
+    assert (layers_dtype(narrow), layers_dtype(wide)) == (torch.bfloat16, torch.float32)
+
+
+@torch.inference_mode()
+def test_such_a_model_says_the_same_by_itself_and_through_the_edge(able, gemma, home):
+    able("avx2")
+    model = load_models(gemma, home).edge
+    exact = load_models(gemma, home, dtype="float32").edge
+    ids = torch.arange(3, 12)[None]
+    expected = exact(ids).logits[0]
+    torch.testing.assert_close(model(ids).logits[0].float(), expected, atol=0.05, rtol=0.02)
+    states = decoder(model)(ids).last_hidden_state[0]
+    assert states.dtype == torch.float32
+    few = torch.tensor([5, 1, 7])
+    # The embedding's scale is rounded as its weights are, hence the tolerance.
+    torch.testing.assert_close(logits(model, states), expected, atol=0.05, rtol=0.02)
+    torch.testing.assert_close(logits(model, states[-1]), expected[-1], atol=0.05, rtol=0.02)
+    torch.testing.assert_close(logits(model, states, few), logits(model, states)[:, few])
+    seen = Lanes(model, 2).run({0: Feed([4, 5, 6], rows="all"), 1: Feed([7], rows=few)})
+    alone = Lanes(model, 1).run({0: Feed([4, 5, 6], rows="all")})
+    torch.testing.assert_close(seen[0].logits, alone[0].logits, atol=0.02, rtol=0.02)
 
 
 def test_what_was_asked_for_is_kept(able, gemma, home):

@@ -12,7 +12,7 @@ from tool_specs import catalogues, load
 
 
 @pytest.mark.embedded
-def test_four_requests_in_three_modes(embedded_bundle, tmp_path):
+def test_two_requests_in_three_modes(embedded_bundle, tmp_path):
     shape = shape_of(embedded_bundle.edge)
     config = GeneratorConfig(cloud=shape, edge=shape, experts=2, rank=2)
     generator = Generator(config, embedded_bundle.cloud, embedded_bundle.cloud_tokenizer)
@@ -44,12 +44,12 @@ def test_four_requests_in_three_modes(embedded_bundle, tmp_path):
         examples=tmp_path / "examples.jsonl",
         modes=["prompted", "specialized", "wrong_adapter"],
         tools=6,
-        limit=4,
+        limit=2,
         models=embedded_bundle,
         checkpoint=tmp_path / "checkpoint",
     )
     for mode, row in report["modes"].items():
-        assert row["n"] == 4
+        assert row["n"] == 2
         assert row["errors"] == 0
         assert row["schema_valid"] == 1.0
         assert (row["tool_prompt_tokens_mean"] > 100) == (mode == "prompted")
