@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent_specializer.bundles.convert import ensure_converted, verify_folder
 from agent_specializer.bundles.packages import PACKAGES
-from agent_specializer.bundles.sources import Bundle, ModelSource
+from agent_specializer.bundles.sources import Bundle, ModelSource, bundle
 from agent_specializer.bundles.tokenizer import load_plain_tokenizer
 from agent_specializer.errors import ConfigError, WeightsError
 from agent_specializer.progress import Progress, silent, span
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from agent_specializer.bundles.precision import Dtype
+    from agent_specializer.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,13 @@ def load_models(
         loaded[source] = _load(source, home, part, device=device, dtype=dtype)
     (cloud, cloud_tokenizer), (edge, edge_tokenizer) = loaded[bundle.cloud], loaded[bundle.edge]
     return LoadedBundle(bundle, cloud, edge, cloud_tokenizer, edge_tokenizer)
+
+
+def models_of(settings: Settings, progress: Progress | None = None) -> LoadedBundle:
+    """The models of the bundle that `settings` name, as they say; raises what `load_models` raises."""
+    return load_models(
+        bundle(settings.bundle), settings.home, progress, dtype=settings.dtype, threads=settings.threads
+    )
 
 
 def set_threads(threads: int | None) -> None:

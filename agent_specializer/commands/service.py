@@ -51,7 +51,6 @@ def train(
 
     if not data.is_dir():
         raise ConfigError(f"there is no folder {str(data)!r}", hint="name the folder of the example files")
-    settings = load_settings()
     lines = sys.stdout  # the bar takes what is printed to its own place on stderr
     counted = {"argument_steps" if arguments_only else "steps": steps} if steps is not None else {}
     options = TrainOptions(kind=kind, seed=seed, **counted)
@@ -59,14 +58,12 @@ def train(
         folder = run(
             data,
             out,
-            home=settings.home,
-            bundle=settings.bundle,
+            settings=load_settings(),
             resume=resume,
             options=options,
             exclude=tuple(name.strip() for name in exclude.split(",") if name.strip()),
             start=start,
             arguments_only=arguments_only,
-            dtype=settings.dtype,
             stop_after=None if hours is None else hours * 3600,
             progress=progress,
             log=lambda row: print(json.dumps(row), file=lines, flush=True),

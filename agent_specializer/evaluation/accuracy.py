@@ -83,15 +83,9 @@ def run_accuracy(
         toolsets, examples, tools=tools, distractors=distractors, names=names, limit=limit, seed=seed
     )
     if models is None:
-        from agent_specializer.bundles import bundle, load_models
+        from agent_specializer.bundles import models_of
 
-        models = load_models(
-            bundle(settings.bundle),
-            settings.home,
-            progress,
-            dtype=settings.dtype,
-            threads=settings.threads,
-        )
+        models = models_of(settings, progress)
     bench = Workbench(models, checkpoint=checkpoint, baselines=baselines)
     bench.check(chosen)
     outcomes: dict[str, list[Outcome]] = {}

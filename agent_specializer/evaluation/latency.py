@@ -72,15 +72,9 @@ def run_latency(
     settings = settings or load_settings()
     cases = catalogue_cases(tools=tools, count=TOOLSETS, seed=seed)
     if models is None:
-        from agent_specializer.bundles import bundle, load_models
+        from agent_specializer.bundles import models_of
 
-        models = load_models(
-            bundle(settings.bundle),
-            settings.home,
-            progress,
-            dtype=settings.dtype,
-            threads=settings.threads,
-        )
+        models = models_of(settings, progress)
     bench = Workbench(models, checkpoint=checkpoint, merged_toolsets=MERGED_TOOLSETS)
     bench.check(["specialized"])
     run = _Run(bench, cases, requests)

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent_specializer.bundles import Bundle, LoadedBundle, bundle, load_models
+from agent_specializer.bundles import Bundle, LoadedBundle, bundle, models_of
 from agent_specializer.errors import CheckpointError
 from agent_specializer.progress import Progress, silent
 from agent_specializer.settings import Settings
@@ -57,13 +57,7 @@ class Runtime:
         """The models and tokenizers. Raises WeightsError, ConfigError."""
         with self._lock:
             if self._models is None:
-                self._models = load_models(
-                    self.bundle,
-                    self.settings.home,
-                    self.progress,
-                    dtype=self.settings.dtype,
-                    threads=self.settings.threads,
-                )
+                self._models = models_of(self.settings, self.progress)
             return self._models
 
     @property

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from agent_specializer.bundles import bundle as find_bundle
-from agent_specializer.bundles import load_models
+from agent_specializer.bundles import models_of
 from agent_specializer.progress import Progress, silent
+from agent_specializer.settings import Settings
 from agent_specializer.training.trainer import Trainer, TrainOptions
-
-if TYPE_CHECKING:
-    from agent_specializer.bundles.precision import Dtype
 
 
 def train(
     data: Path,
     out: Path,
     *,
-    home: Path,
-    bundle: str = "embedded",
+    settings: Settings,
     resume: bool = False,
     options: TrainOptions | None = None,
     exclude: tuple[str, ...] = (),
     start: Path | None = None,
     arguments_only: bool = False,
-    dtype: Dtype = "auto",
     stop_after: float | None = None,
     progress: Progress = silent,
     log: Callable[[dict[str, Any]], None] | None = None,
@@ -34,11 +29,11 @@ def train(
     """Train a generator (or a baseline) on the example files in `data`; the checkpoint is written to `out`.
 
     Args:
+        settings: name the bundle, where its weights are, and their dtype.
         options: what to train and how; the defaults are those of the shipped checkpoint.
         exclude: names of files (``X`` of ``X.train.jsonl``) to leave out.
         start: folder of a checkpoint whose experts (and router) the run begins with.
         arguments_only: train the argument LoRA alone of the checkpoint in `start`, on from what it is; all other parts stay.
-        dtype: of the models' weights (`bundles.load_models`).
         stop_after: seconds after which the run saves its state and stops, to be resumed later.
         log: called with each step's figures (loss, balance, tokens per second, dev score where measured).
 
@@ -46,7 +41,7 @@ def train(
         IntakeError: unusable data. ConfigError: `out` holds another run. CheckpointError: nothing to resume.
     """
     options = options or TrainOptions()
-    models = load_models(find_bundle(bundle), home, progress, dtype=dtype)
+    models = models_of(settings, progress)
 
     def report(row: dict[str, Any]) -> None:
         of = options.argument_steps if row.get("stage") == "arguments" else options.steps
