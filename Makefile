@@ -11,7 +11,7 @@ demo: setup
 # Two processes of one thread get more done than one of two: so all tests run side by side, those of the real model and of a
 # browser two at a time, for they need memory.
 test: test-fast
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "embedded or browser" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "embedded or browser" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not embedded and not browser" -n auto --dist loadfile

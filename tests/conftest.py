@@ -32,6 +32,14 @@ _MERGED_WORDS = (
 )
 
 
+SLOWEST = "test_browser_real.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The file that takes longest comes first, so that it does not run alone in the end (with xdist's `--no-loadscope-reorder`)."""
+    items.sort(key=lambda item: item.path.name != SLOWEST)
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home folder that every setting made in this test points at."""

@@ -37,6 +37,13 @@ class LoadedBundle:
     cloud_tokenizer: PreTrainedTokenizerBase
     edge_tokenizer: PreTrainedTokenizerBase
 
+    @property
+    def dtype(self) -> str:
+        """What the edge's layers calculate in, as torch names it: "bfloat16", "float32"."""
+        from agent_specializer.loragen.models import layers_dtype
+
+        return str(layers_dtype(self.edge)).removeprefix("torch.")
+
 
 def load_models(
     bundle: Bundle,

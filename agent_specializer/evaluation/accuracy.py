@@ -123,6 +123,7 @@ def run_accuracy(
             "seed": seed,
             "calls": calls,
             "bundle": models.bundle.name,
+            "dtype": models.dtype,
             "checkpoints": {mode: str(bench.folder(mode)) for mode in trained},
             "generators": {mode: bench.generator(mode).fingerprint for mode in trained},
             "groups": len(groups),

@@ -93,6 +93,7 @@ def run_latency(
         "seed": seed,
         "max_tokens": MAX_TOKENS,
         "bundle": models.bundle.name,
+        "dtype": models.dtype,
         "checkpoint": str(bench.folder("specialized")),
         "generator": bench.generator().fingerprint,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

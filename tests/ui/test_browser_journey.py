@@ -1,34 +1,14 @@
-"""A newcomer's way through the page in a real browser: on a tiny model, on the real one, and without a mouse."""
+"""A newcomer's way through the page in a real browser: on a tiny model, and without a mouse."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import subprocess
-import sys
-import zipfile
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browser import (
-    PAGES,
-    TOOLS,
-    ask,
-    content,
-    go,
-    make_agent,
-    opened,
-    press,
-    sees,
-    served,
-    settled,
-    shoot,
-)
-
-import tool_specs
+from browser import TOOLS, opened, sees, settled
+from journey import journey
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -36,129 +16,10 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(2400)]
 
 
-def journey(page: Page, folder: Path, *, shots: bool) -> None:
-    """Paste three tools, make an agent, specialise, ask, see the call; edit a tool, regenerate, export."""
-
-    def picture(name: str) -> None:
-        if shots:
-            shoot(page, name)
-
-    sees(page, "No tools yet")
-    press(page, "Add tools", "Where from")
-    page.get_by_label("Tool definitions").fill(TOOLS)
-    press(page, "Check", "What will be registered")
-    picture("tools-add")
-    press(page, "Register 3 tools", "Registered: 3 new.")
-    picture("tools")
-
-    make_agent(page, "home", "set_light", "get_weather", "start_timer", instructions="You run a smart home.")
-    picture("agents")
-
-    go(page, "Specialise")
-    press(page, "Specialise", "Specialised in")
-    sees(page, "Ready")
-    picture("specialise")
-
-    go(page, "Playground")
-    ask(page, "dim the kitchen light to 20", replies=2)
-    assert content(page).get_by_text(re.compile(r"\d+ % sure|\d+% sure")).count() == 2
-    picture("playground")
-
-    go(page, "Tools")
-    press(page, "set_light", "Version 1")
-    page.get_by_role("tab", name="Edit").click()
-    page.get_by_label("Description").fill("Sets how bright the light in a room is, in percent")
-    press(page, "Save as a new version", "Version 2 is saved; 1 adapter outdated.")
-
-    go(page, "Adapter cache")
-    sees(page, "Outdated")
-    assert content(page).get_by_text("is saved").count() == 0, "a note does not come along to another page"
-    picture("adapters")
-    press(page, "home", "changed since its version 1")
-    press(page, "Regenerate", "has a fresh adapter")
-    sees(page, "Fresh")
-    page.get_by_role("tab", name="Export").click()
-    names = zipfile.ZipFile(exported(page, "PEFT", folder)).namelist()
-    assert {"adapter_config.json", "adapter_model.safetensors"} <= set(names)
-    names = zipfile.ZipFile(exported(page, "Merged", folder)).namelist()
-    assert {"config.json", "tokenizer.json"} <= set(names)
-    assert any(name.endswith(".safetensors") for name in names)
-
-
-def exported(page: Page, format: str, folder: Path) -> Path:
-    """The file that the browser downloads after an export."""
-    content(page).get_by_text(re.compile(f"^{format}:")).click()
-    settled(page)
-    press(page, "Export", re.compile("^Download home"))
-    with page.expect_download() as download:
-        page.get_by_role("button", name=re.compile("Download home")).click()
-    file = folder / download.value.suggested_filename
-    download.value.save_as(file)
-    return file
-
-
 def test_a_newcomers_way_from_pasting_to_exporting(browser: Browser, tiny_site: str, tmp_path: Path) -> None:
     page = opened(browser, tiny_site)
     journey(page, tmp_path, shots=False)
     page.close()
-
-
-@pytest.mark.embedded
-def test_the_same_way_on_the_real_model(browser: Browser, tmp_path: Path) -> None:
-    """From an empty home, and with reports that `bench` writes; its pictures are the README's, wide and light, narrow and dark."""
-    measured(tmp_path)
-    with served(tmp_path, "embedded") as address:
-        page = opened(browser, address)
-        journey(page, tmp_path, shots=True)
-        with exported(page, "GGUF", tmp_path).open("rb") as file:
-            assert file.read(4) == b"GGUF"
-        go(page, "Benchmarks")
-        sees(page, "12 tools")
-        shoot(page, "benchmarks")
-        page.close()
-        page = opened(browser, address, width=768, dark=True)
-        for path in PAGES:
-            page.goto(f"{address}/{'' if path == 'tools' else path}")
-            page.get_by_role("heading", level=1, name=PAGES[path], exact=True).wait_for()
-            settled(page)
-            if path == "playground":
-                ask(page, "start a timer of ten minutes", replies=2)
-            shoot(page, f"{path}-768-dark")
-        page.close()
-
-
-def measured(home: Path) -> None:
-    """Small reports of the real model: a catalogue's requests in three ways, and two numbers of tools."""
-    shipped = tool_specs.load(next(path for path in tool_specs.catalogues() if "smart_home" in str(path)))
-    toolset = {
-        "toolset_id": "home",
-        "description": shipped.agent.instructions,
-        "tools": [tool.model_dump() for tool in shipped.tools],
-    }
-    examples = [
-        {
-            "toolset_id": "home",
-            "messages": [{"role": "user", "content": each.request}],
-            "calls": [call.model_dump() for call in each.calls],
-        }
-        for each in shipped.requests
-    ]
-    for name, rows in (("toolsets", [toolset]), ("examples", examples)):
-        (home / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    reports = home / "reports"
-    reports.mkdir()
-    accuracy = f"accuracy --toolsets {home}/toolsets.jsonl --examples {home}/examples.jsonl --no-calls"
-    for command in (
-        f"{accuracy} --modes specialized,prompted,base --limit 3 --out {reports}/accuracy.json",
-        f"latency --tools 6 --repetitions 1 --requests 1 --out {reports}/latency-6.json",
-        f"latency --tools 12 --repetitions 1 --requests 1 --out {reports}/latency-12.json",
-    ):
-        subprocess.run(
-            [sys.executable, "-m", "agent_specializer", "bench", *command.split()],
-            env=os.environ | {"AGENT_SPECIALIZER_HOME": str(home), "AGENT_SPECIALIZER_BUNDLE": "embedded"},
-            check=True,
-            capture_output=True,
-        )
 
 
 def test_the_whole_way_with_the_keyboard_alone(browser: Browser, tiny_site: str) -> None:

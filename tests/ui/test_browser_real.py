@@ -1,0 +1,82 @@
+"""A newcomer's way through the page in a real browser on the real model. The slowest test of all: it is started first."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from browser import PAGES, ask, go, opened, sees, served, settled, shoot
+from journey import exported, journey
+
+import tool_specs
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = [pytest.mark.browser, pytest.mark.embedded, pytest.mark.timeout(2400)]
+
+MEASURED = Path(__file__).parent / "latency-12.json"
+"""Of `agent-specializer bench latency --tools 12` on an idle machine, which takes minutes."""
+
+
+def test_the_same_way_on_the_real_model(browser: Browser, tmp_path: Path) -> None:
+    """From an empty home, and with reports that `bench` writes; its pictures are the README's, wide and light, narrow and dark."""
+    measured(tmp_path)
+    with served(tmp_path, "embedded") as address:
+        page = opened(browser, address)
+        journey(page, tmp_path, shots=True)
+        with exported(page, "GGUF", tmp_path).open("rb") as file:
+            assert file.read(4) == b"GGUF"
+        go(page, "Benchmarks")
+        sees(page, "12 tools")
+        shoot(page, "benchmarks")
+        page.close()
+        page = opened(browser, address, width=768, dark=True)
+        for path in PAGES:
+            page.goto(f"{address}/{'' if path == 'tools' else path}")
+            page.get_by_role("heading", level=1, name=PAGES[path], exact=True).wait_for()
+            settled(page)
+            if path == "playground":
+                ask(page, "start a timer of ten minutes", replies=2)
+            shoot(page, f"{path}-768-dark")
+        page.close()
+
+
+def measured(home: Path) -> None:
+    """Reports of the real model: a catalogue's requests in three ways, and two numbers of tools, the larger of which was measured before."""
+    shipped = tool_specs.load(next(path for path in tool_specs.catalogues() if "smart_home" in str(path)))
+    toolset = {
+        "toolset_id": "home",
+        "description": shipped.agent.instructions,
+        "tools": [tool.model_dump() for tool in shipped.tools],
+    }
+    examples = [
+        {
+            "toolset_id": "home",
+            "messages": [{"role": "user", "content": each.request}],
+            "calls": [call.model_dump() for call in each.calls],
+        }
+        for each in shipped.requests
+    ]
+    for name, rows in (("toolsets", [toolset]), ("examples", examples)):
+        (home / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    reports = home / "reports"
+    reports.mkdir()
+    shutil.copy(MEASURED, reports)
+    accuracy = f"accuracy --toolsets {home}/toolsets.jsonl --examples {home}/examples.jsonl --no-calls"
+    for command in (
+        f"{accuracy} --modes specialized,prompted,base --limit 2 --out {reports}/accuracy.json",
+        f"latency --tools 6 --repetitions 1 --requests 1 --out {reports}/latency-6.json",
+    ):
+        subprocess.run(
+            [sys.executable, "-m", "agent_specializer", "bench", *command.split()],
+            env=os.environ | {"AGENT_SPECIALIZER_HOME": str(home), "AGENT_SPECIALIZER_BUNDLE": "embedded"},
+            check=True,
+            capture_output=True,
+        )
