@@ -12,7 +12,7 @@ from tool_specs import catalogues, load
 
 
 @pytest.mark.embedded
-def test_two_requests_in_three_modes(embedded_bundle, tmp_path):
+def test_two_requests_in_two_modes(embedded_bundle, tmp_path):
     shape = shape_of(embedded_bundle.edge)
     config = GeneratorConfig(cloud=shape, edge=shape, experts=2, rank=2)
     generator = Generator(config, embedded_bundle.cloud, embedded_bundle.cloud_tokenizer)
@@ -42,7 +42,7 @@ def test_two_requests_in_three_modes(embedded_bundle, tmp_path):
     report = run_accuracy(
         toolsets=tmp_path / "toolsets.jsonl",
         examples=tmp_path / "examples.jsonl",
-        modes=["prompted", "specialized", "wrong_adapter"],
+        modes=["prompted", "specialized"],
         tools=6,
         limit=2,
         models=embedded_bundle,
