@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from agent_specializer.errors import ConfigError
 
 PREFIX = "AGENT_SPECIALIZER_"
+Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 
 
 class Settings(BaseSettings):
@@ -29,7 +30,7 @@ class Settings(BaseSettings):
     """Memory for merged weights, in bytes; "2GB" and "500 MiB" are understood. 0 keeps none."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads for tensors; None leaves the choice to torch."""
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    dtype: Dtype = "auto"
     """Of the models' weights; "auto" is bfloat16, but that layers are in float32 on a CPU that is slow in bfloat16."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
     keep_texts: bool = True

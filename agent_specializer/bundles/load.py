@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from agent_specializer.bundles.precision import Dtype
-    from agent_specializer.settings import Settings
+    from agent_specializer.settings import Dtype, Settings
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ many laptops have none.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 
 logger = logging.getLogger(__name__)
 

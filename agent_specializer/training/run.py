@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from agent_specializer.bundles import models_of
 from agent_specializer.progress import Progress, silent
 from agent_specializer.settings import Settings
@@ -41,6 +43,9 @@ def train(
         IntakeError: unusable data. ConfigError: `out` holds another run. CheckpointError: nothing to resume.
     """
     options = options or TrainOptions()
+    if settings.dtype == "auto" and torch.cuda.is_available():
+        # They are trained there: what this CPU is slow in does not matter.
+        settings = settings.model_copy(update={"dtype": "bfloat16"})
     models = models_of(settings, progress)
 
     def report(row: dict[str, Any]) -> None:
