@@ -69,7 +69,7 @@ def table(report: dict[str, Any]) -> Table:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """`report` as Markdown tables, for the README."""
+    """`report` as Markdown tables, as docs/measured.md has them."""
     columns, rows = _content(report)
     parts = [_markdown_table(columns, rows)]
     if report.get("paired"):
