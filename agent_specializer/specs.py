@@ -46,12 +46,23 @@ RESERVED = frozenset({"none", "auto", "any"})
 """What `tool_choice` and the edge's own text say instead of a tool's name."""
 
 
+MAX_REQUESTS, REQUEST_LENGTH = 64, 2000
+"""Of a tool, and characters of each."""
+
+
 class ToolSpec(_Value):
-    """A tool: its name, what it does, and the JSON Schema (draft 2020-12) of its arguments, an object."""
+    """A tool: its name, what it does, and the JSON Schema (draft 2020-12) of its arguments, an object.
+
+    `requests` are things that users say when they want it, as far as they are known: the adapter looks for what a request is like in
+    them, too (`loragen.requests`).
+    """
 
     name: Name
     description: str = ""
     parameters: dict[str, Any] = Field(default_factory=lambda: dict(NO_PARAMETERS))
+    requests: tuple[Annotated[str, Field(min_length=1, max_length=REQUEST_LENGTH)], ...] = Field(
+        default=(), max_length=MAX_REQUESTS
+    )
 
     _check_name = field_validator("name")(_name)
 
@@ -75,11 +86,25 @@ class ToolSpec(_Value):
             raise ValueError(f'parameters must have "type": "object", got {schema["type"]!r}')
         return schema
 
+    @field_validator("requests")
+    @classmethod
+    def _said_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(text.strip() for text in value if text.strip()))
+
     @cached_property
     def fingerprint(self) -> str:
-        return fingerprint(
-            {"name": self.name, "description": self.description, "parameters": self.parameters}
-        )
+        parts = {"name": self.name, "description": self.description, "parameters": self.parameters}
+        # Absent where there are none, so that a spec without them is what it was before there could be any.
+        return fingerprint(parts | ({"requests": list(self.requests)} if self.requests else {}))
+
+    @property
+    def says_requests(self) -> bool:
+        """Whether the definition names requests, be it none; most sources of tools know nothing of them."""
+        return "requests" in self.model_fields_set
+
+    def changed(self, **parts: Any) -> ToolSpec:
+        """The same tool with other `parts`. `model_copy` would keep the fingerprint, and check nothing."""
+        return ToolSpec(**self.model_dump(exclude_unset=True) | parts)
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)

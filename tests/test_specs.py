@@ -99,12 +99,29 @@ def test_the_order_of_tools_does_not_show(order: list[int]) -> None:
         {"parameters": {**LIGHT["parameters"], "required": []}},
         {"parameters": {**LIGHT["parameters"], "required": ["room", "level"]}},
         {"parameters": {**LIGHT["parameters"], "properties": {"room": {"type": "string"}}}},
+        {"requests": ["it is too dark in here"]},
     ],
 )
 def test_any_change_of_a_tool_shows(change: dict[str, Any]) -> None:
     light, changed = ToolSpec(**LIGHT), ToolSpec(**{**LIGHT, **change})
     assert light.fingerprint != changed.fingerprint
     assert Toolset(tools=(light,)).fingerprint != Toolset(tools=(changed,)).fingerprint
+
+
+def test_requests_are_kept_once_and_in_order_and_none_are_as_if_there_could_not_be_any() -> None:
+    tool = ToolSpec(**LIGHT, requests=[" dim it ", "darker", "dim it", "  "])
+    assert tool.requests == ("dim it", "darker")
+    assert ToolSpec(**LIGHT, requests=[]).fingerprint == ToolSpec(**LIGHT).fingerprint
+    with pytest.raises(ValueError, match="at most 64"):
+        ToolSpec(**LIGHT, requests=[str(number) for number in range(65)])
+
+
+def test_a_changed_tool_is_checked_and_has_a_fingerprint_of_its_own() -> None:
+    light = ToolSpec(**LIGHT)
+    assert light.changed(name="dim") == ToolSpec(**{**LIGHT, "name": "dim"})
+    assert light.changed(name="dim").fingerprint != light.fingerprint
+    with pytest.raises(ValueError, match="rename the tool"):
+        light.changed(name="none")
 
 
 def test_instructions_and_the_set_of_tools_show() -> None:

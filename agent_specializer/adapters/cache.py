@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from agent_specializer.describe import describe_toolset
 from agent_specializer.errors import AdapterError
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-StepName = Literal["describe", "forward", "route", "tools", "merge", "priors", "store"]
-STEPS: tuple[StepName, ...] = ("describe", "forward", "route", "tools", "merge", "priors", "store")
-"""In the order in which they are done: the priors are measured on the merged edge."""
+StepName = Literal["describe", "forward", "route", "tools", "merge", "requests", "priors", "store"]
+STEPS: tuple[StepName, ...] = get_args(StepName)
+"""In the order in which they are done: requests are read and priors measured on the merged edge. Without requests that step is left out."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,9 @@ class Edge(Protocol):
 
     def priors(self, toolset: Toolset, *, adapter: Adapter | None, tools_in_prompt: bool) -> Tensor:
         """(tools + 1,), log-probability of each name after an empty request."""
+
+    def with_requests(self, adapter: Adapter, toolset: Toolset) -> Adapter:
+        """The adapter with the requests of its tools in their keys."""
 
     def merge(self, adapter: Adapter) -> bool:
         """Put the adapter's weights into the edge; whether they were merged already."""
@@ -190,6 +193,7 @@ class AdapterCache:
             and adapter.priors is not None
             and tuple(adapter.priors.shape) == (tools + 1,)
             and bool(adapter.priors.isfinite().all() and adapter.keys.isfinite().all())
+            and (adapter.lift is None or adapter.lift.shape == (tools,))
             # NaN fails the comparison, too.
             and bool(((adapter.gates.sum(-1) - 1).abs() < 1e-2).all() and (adapter.gates >= 0).all())
         )
@@ -220,6 +224,9 @@ class AdapterCache:
             adapter = generator.assemble(toolset, gates, keys)
         with steps.timed("merge"):
             self.edge.merge(adapter)
+        if any(tool.requests for tool in toolset.tools):
+            with steps.timed("requests"):
+                adapter = self.edge.with_requests(adapter, toolset)
         with steps.timed("priors"):
             priors = self.edge.priors(
                 toolset, adapter=adapter, tools_in_prompt=generator.config.tools_in_prompt

@@ -95,7 +95,30 @@ def show(name: str, as_json: Json = False) -> None:
         return
     print(f"{tool.name}: {tool.description}")
     print(json.dumps(tool.parameters, indent=2, ensure_ascii=False))
+    for said in tool.requests:
+        print(f"users say: {said}")
     print(f"versions: {len(versions)}; used by: {', '.join(agents) or 'no agent'}")
+
+
+@app.command()
+def requests(
+    name: str,
+    texts: Annotated[
+        list[str], typer.Argument(help="What users say when they want the tool, each in quotes.")
+    ],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Instead of the requests that are known, not beside them.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Tell what users say when they want the tool NAME: adapters look for what a request is like in that, too."""
+    with opened() as (specializer, _):
+        change = specializer.add_requests(name, texts, replace=replace)
+        known = specializer.registry.tool(name).requests
+    if as_json:
+        print_json({"name": name, "status": change.status, "version": change.version, "requests": known})
+    else:
+        note(f"{name} has {len(known)} request{'s' * (len(known) != 1)}, version {change.version}")
 
 
 @app.command()

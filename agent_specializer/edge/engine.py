@@ -35,9 +35,10 @@ from agent_specializer.edge.transcript import EMPTY, label, newest_turn, render
 from agent_specializer.edge.turns import Deadline, FairLock
 from agent_specializer.errors import AdapterError, DecodeError
 from agent_specializer.loragen.activated import ArgumentLora
-from agent_specializer.loragen.adapter import Adapter
+from agent_specializer.loragen.adapter import Adapter, rounded
 from agent_specializer.loragen.experts import ExpertPool
 from agent_specializer.loragen.models import head_weight
+from agent_specializer.loragen.requests import ELSEWHERE, with_requests
 from agent_specializer.loragen.toolkeys import ChoiceHead
 from agent_specializer.messages import Message, Reply, Usage
 from agent_specializer.specs import Toolset, ToolSpec
@@ -47,6 +48,8 @@ Weights = Callable[[list[int]], AbstractContextManager[None]]
 
 KEPT_PREFIXES = 4
 """Tool prompts whose keys and values are kept, where a request asks for it."""
+READ_AT_ONCE = 16
+"""Texts that are read side by side."""
 REMEMBERED = 512
 """Toolsets whose priors, trees and token counts are kept."""
 
@@ -208,6 +211,23 @@ class EdgeEngine:
             self._pool()
             assert self.merged is not None
             return self.merged.activate(weights_key(adapter), adapter.gates)
+
+    def with_requests(self, adapter: Adapter, toolset: Toolset) -> Adapter:
+        """`adapter` with the requests of its tools in their keys (`loragen.requests`): read under it, as users' requests are.
+
+        Itself where it has no keys, or no tool has any.
+        """
+        head = self.head
+        asked = [toolset.tool(name).requests for name in adapter.names]
+        if head is None or not adapter.keys.numel() or not any(asked):
+            return adapter
+        texts = [text for some in asked for text in some]
+        with self._lock, torch.inference_mode(), self._active(adapter):
+            words = self._words([*texts, *ELSEWHERE])
+        each = iter(words[: len(texts)])
+        own = [[next(each) for _ in some] for some in asked]
+        keys, lift = with_requests(head, adapter.keys, own, words[len(texts) :])
+        return replace(adapter, keys=rounded(keys), lift=lift)
 
     @contextmanager
     def exclusive(self) -> Iterator[nn.Module]:
@@ -373,6 +393,24 @@ class EdgeEngine:
                 known[key] = self._priors.put(key, scorer.log_probabilities(seen.states).float().cpu())
         return [known[key] for key in keys]
 
+    def _words(self, texts: Sequence[str]) -> list[Tensor]:
+        """What the model makes of `texts` as users' requests: of each, (tokens, hidden) float32 on the CPU, a unit vector for each of
+        its own tokens (`loragen.features.words_of`)."""
+        before, behind = EMPTY.split("\n")
+        skipped = len(self.tokenizer(before).input_ids)
+        cut = len(self.tokenizer(f"\n{behind}", add_special_tokens=False).input_ids)
+        found: list[Tensor] = []
+        for start in range(0, len(texts), READ_AT_ONCE):
+            runs = [
+                self.tokenizer(render([Message(role="user", content=text)])).input_ids
+                for text in texts[start : start + READ_AT_ONCE]
+            ]
+            feeds = {lane: Feed(ids, words=True) for lane, ids in enumerate(runs)}
+            for seen in Lanes(self.model, len(feeds)).run(feeds).values():
+                assert seen.words is not None
+                found.append(seen.words[skipped : len(seen.words) - cut].cpu().clone())
+        return found
+
     def _naming(self, request: Request, tool: ToolSpec, weights: Weights | None) -> Tensor:
         """The priors of the names of a tool's parameters (`given.named`), measured once and remembered."""
         key = self._key(request, tool)
@@ -438,6 +476,7 @@ class EdgeEngine:
             names=request.toolset.names,
             priors=priors,
             keys=torch.empty(0, 0, 0) if keys is None else keys,
+            lift=None if keys is None else _of_adapter(request, "lift"),
             newest=1 if keys is None else newest_turn(self.tokenizer, prompt.text),
             head=self.head
             if request.adapter
@@ -553,7 +592,7 @@ def weights_key(adapter: Adapter | None) -> str:
 
 
 def _of_adapter(request: Request, part: str) -> Tensor | None:
-    """The adapter's keys or priors in the order of the toolset's tools; None where it has none."""
+    """The adapter's keys, lift or priors in the order of the toolset's tools; None where it has none."""
     adapter = request.adapter
     values = None if adapter is None else getattr(adapter, part)
     if adapter is None or values is None or not values.numel():

@@ -130,7 +130,7 @@ def narrowed(tool: ToolSpec, give: Mapping[str, bool]) -> ToolSpec:
     kept = {n: sub for n, sub in schema["properties"].items() if n in needed or give.get(n, True)}
     needed += [name for name in kept if name not in needed and give.get(name)]
     parameters = {**schema, "properties": kept, "required": needed}
-    return ToolSpec(name=tool.name, description=tool.description, parameters=parameters)
+    return tool.changed(parameters=parameters)
 
 
 def is_said(schema: Any) -> bool:

@@ -30,7 +30,7 @@ class Scorer:
 
     Attributes:
         names: of the tools; priors: (tools + 1,) float32; None while they are being measured.
-        keys: (tools, vectors, key_dim) in the order of the toolset's tools, or (0, 0, 0).
+        keys: (tools, vectors, key_dim) in the order of the toolset's tools, or (0, 0, 0); lift: (tools,), of `loragen.requests`.
         newest: first token of the prompt's newest turn, whose words are compared with keys.
         head: None scores by the calibrated log-probability alone.
     """
@@ -40,6 +40,7 @@ class Scorer:
     names: tuple[str, ...] = ()
     priors: Tensor | None = None
     keys: Tensor = field(default_factory=lambda: torch.empty(0, 0, 0))
+    lift: Tensor | None = None
     newest: int = 1
     head: ChoiceHead | None = None
 
@@ -66,7 +67,8 @@ class Scorer:
             asked = head.read(*_all_of(seen.words[self.newest :].to(device)))
         again = torch.tensor([[name in made for name in self.names]], device=device)
         calibrated, keys = calibrated[None].to(device), self.keys.to(device)
-        scored = head(calibrated, asked, keys, bool(made), again, answered)
+        lift = None if self.lift is None else self.lift.to(device)
+        scored = head(calibrated, asked, keys, bool(made), again, answered, lift)
         return scored[0].float().cpu()
 
     @property

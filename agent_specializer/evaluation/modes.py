@@ -164,6 +164,7 @@ class Workbench:
         if key not in self._adapters:
             with engine.exclusive():
                 adapter = generator.generate(toolset)
+            adapter = engine.with_requests(adapter, toolset)
             in_prompt = mode in WITH_TOOLS_IN_PROMPT
             priors = engine.priors(toolset, adapter=adapter, tools_in_prompt=in_prompt)
             self._adapters[key] = adapter.with_priors(priors)
@@ -215,7 +216,7 @@ def wrong_adapter(own: Adapter, foreign: Adapter, rng: random.Random) -> Adapter
 
     A single tool, which no permutation moves, gets a key of `foreign`.
     """
-    keys = own.keys
+    keys, lift = own.keys, own.lift
     tools = len(own.names)
     if keys.numel() and tools > 1:
         cycle = rng.sample(range(tools), tools)  # one cycle through all tools moves every one of them
@@ -223,12 +224,15 @@ def wrong_adapter(own: Adapter, foreign: Adapter, rng: random.Random) -> Adapter
         for here, there in zip(cycle, [*cycle[1:], cycle[0]], strict=True):
             source[here] = there
         keys = keys[source]
+        lift = None if lift is None else lift[source]
     elif keys.numel() and len(foreign.keys):
         keys = foreign.keys[:1]
+        lift = None if foreign.lift is None else foreign.lift[:1]
     return replace(
         own,
         gates=foreign.gates,
         keys=keys,
+        lift=lift,
         generator=f"{own.generator}:wrong:{foreign.toolset}",
         priors=None,
     )

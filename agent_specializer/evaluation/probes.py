@@ -18,7 +18,7 @@ from agent_specializer.loragen import Adapter, Generator
 from agent_specializer.loragen.cloud import tokenize
 from agent_specializer.loragen.models import decoder
 from agent_specializer.messages import Message, Reply
-from agent_specializer.specs import Toolset, ToolSpec
+from agent_specializer.specs import Toolset
 
 Value = TypeVar("Value")
 
@@ -39,10 +39,7 @@ def synchronise() -> None:
 
 def fresh(toolset: Toolset, mark: int) -> Toolset:
     """`toolset` with descriptions that nothing has been computed for yet, of nearly the same length."""
-    tools = tuple(
-        ToolSpec(name=t.name, description=f"{t.description} ({mark})", parameters=t.parameters)
-        for t in toolset.tools
-    )
+    tools = tuple(tool.changed(description=f"{tool.description} ({mark})") for tool in toolset.tools)
     return Toolset(tools=tools, instructions=toolset.instructions)
 
 

@@ -90,9 +90,7 @@ def opaque(toolset: Toolset, rng: random.Random) -> tuple[Toolset, Renaming]:
     """`toolset` with its tools called ``tool_01``, ``tool_02``, ... in a new random order."""
     numbers = rng.sample(range(1, len(toolset.tools) + 1), len(toolset.tools))
     names = {tool.name: f"tool_{number:02d}" for tool, number in zip(toolset.tools, numbers, strict=True)}
-    renamed = tuple(tool.model_copy(update={"name": names[tool.name]}) for tool in toolset.tools)
-    # model_copy keeps cached properties: build anew, so that the fingerprint is the new name's.
-    tools = tuple(ToolSpec(name=t.name, description=t.description, parameters=t.parameters) for t in renamed)
+    tools = tuple(tool.changed(name=names[tool.name]) for tool in toolset.tools)
     return Toolset(tools=tools, instructions=toolset.instructions), Renaming(names)
 
 

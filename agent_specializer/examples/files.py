@@ -1,6 +1,6 @@
 """Example files: JSON Lines, plain or gzip, of toolsets and of requests with the calls they should lead to.
 
-Toolsets: ``{"toolset_id", "description", "tools": [{"name", "description", "parameters"}]}``. Examples:
+Toolsets: ``{"toolset_id", "description", "tools": [{"name", "description", "parameters", "requests"?}]}``. Examples:
 ``{"toolset_id", "messages": [{"role", "content"}], "calls": [{"name", "arguments"}], "calls_accepted"?, "answer"?}``;
 an empty `calls` means that no tool should be called.
 """
@@ -52,6 +52,7 @@ def read_toolsets(path: Path) -> dict[str, Toolset]:
                 tool["name"]: ToolSpec(
                     **{k: tool.get(k) for k in ("name", "parameters")},
                     description=tool.get("description") or "",
+                    requests=tool.get("requests") or (),
                 )
                 for tool in row["tools"]
             }

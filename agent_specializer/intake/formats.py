@@ -86,6 +86,8 @@ def read_object(obj: Any, *, source: str = "", line: int | None = None) -> ToolS
     if kind == "bedrock":
         obj = obj["toolSpec"]
     name, description = obj.get("name"), obj.get("description")
+    # Of a "schema" all else are its keywords.
+    requests = None if kind == "schema" else obj.get("requests")
     if kind == "schema":
         name = obj["title"]
         parameters: Any = {key: value for key, value in obj.items() if key not in ("title", "description")}
@@ -95,7 +97,7 @@ def read_object(obj: Any, *, source: str = "", line: int | None = None) -> ToolS
         if kind == "bedrock" and isinstance(parameters, Mapping) and "json" in parameters:
             parameters = parameters["json"]
         parameters = _spelled_out(parameters)
-    return build_tool(name, description, parameters, source=source, line=line)
+    return build_tool(name, description, parameters, requests=requests, source=source, line=line)
 
 
 def read_objects(objects: list[Any], *, source: str = "") -> Parsed:

@@ -26,13 +26,21 @@ class Parsed(NamedTuple):
 
 
 def build_tool(
-    name: Any, description: Any, parameters: Any, *, source: str = "", line: int | None = None
+    name: Any,
+    description: Any,
+    parameters: Any,
+    *,
+    requests: Any = None,
+    source: str = "",
+    line: int | None = None,
 ) -> ToolSpec:
     """A ToolSpec whose schema the grammar enforces. Translations of the schema are logged.
 
+    `requests`: what users say when they want it, a list of texts; None: not known.
+
     Raises:
         SchemaNotSupported: the schema says something that cannot be enforced; the message names the tool.
-        IntakeError: the name, the description or the shape of the parameters is wrong.
+        IntakeError: the name, the description, the requests or the shape of the parameters is wrong.
     """
     if parameters is None:
         parameters = {}
@@ -57,7 +65,12 @@ def build_tool(
             schema.setdefault("type", "object")
             if isinstance(schema["type"], list) and "object" in schema["type"]:
                 schema["type"] = "object"  # arguments are always given as an object
-        tool = ToolSpec(name=name, description=description or "", parameters=schema)
+        tool = ToolSpec(
+            name=name,
+            description=description or "",
+            parameters=schema,
+            **({} if requests is None else {"requests": requests}),
+        )
         check_schema(tool.parameters)
     except SchemaNotSupported as error:
         reason = error.message.removeprefix(f"{error.path}: ")
@@ -81,7 +94,8 @@ def build_tool(
 
 def check_tool(tool: ToolSpec) -> ToolSpec:
     """`tool` itself where its schema is fine; its translation where that is needed."""
-    return build_tool(tool.name, tool.description, tool.parameters)
+    said = tool.requests if tool.says_requests else None
+    return build_tool(tool.name, tool.description, tool.parameters, requests=said)
 
 
 def unique(tools: Iterable[ToolSpec], *, source: str = "") -> list[ToolSpec]:

@@ -27,6 +27,8 @@ class Adapter:
         toolset: fingerprint of the toolset; generator: fingerprint of the generator.
         priors: (tools + 1,) float32, log-probability of each name after an empty request, in nats; None until an edge
             model has measured them.
+        lift: (tools,) float32, how much the requests in its key raise each tool's likeness to anything (`loragen.requests`);
+            None where no tool has any.
     """
 
     gates: Tensor
@@ -35,6 +37,7 @@ class Adapter:
     toolset: str
     generator: str
     priors: Tensor | None = None
+    lift: Tensor | None = None
 
     def with_priors(self, priors: Tensor) -> Adapter:
         return replace(self, priors=priors.detach().float().cpu())
@@ -46,6 +49,8 @@ class Adapter:
             tensors |= _packed(self.keys)
         if self.priors is not None:
             tensors["priors"] = self.priors.float().contiguous()
+        if self.lift is not None:
+            tensors["lift"] = self.lift.float().contiguous()
         return save(
             tensors,
             metadata={
@@ -69,6 +74,7 @@ class Adapter:
                 toolset=meta["toolset"],
                 generator=meta["generator"],
                 priors=tensors.get("priors"),
+                lift=tensors.get("lift"),
             )
         except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise AdapterError(

@@ -197,6 +197,7 @@ class ChoiceHead(nn.Module):
         called: Tensor | bool = False,
         made: Tensor | None = None,
         answered: Tensor | bool = False,
+        lift: Tensor | None = None,
     ) -> Tensor:
         """Scores (batch, tools + 1) in nats: up to a constant, log-probabilities.
 
@@ -207,10 +208,13 @@ class ChoiceHead(nn.Module):
             called: (batch,) bool, whether this turn has made a call already.
             made: (batch, tools) bool, which tools this turn has called already; None: none.
             answered: (batch,) bool, whether the last thing said is a tool's result.
+            lift: (tools,), taken off the likeness of each (`loragen.requests`); None: nothing.
         """
         told = talk = left = None
         if asked is not None and keys.numel():
             told, talk = self.key_scores(asked, keys), asked.talk
+            if lift is not None:
+                told = told - self.log_t.exp() * lift
             if made is not None:
                 left = self.log_t.exp() * left_over(asked.vectors, keys, made)
         return self.combine(calibrated, told, talk, called, made, left=left, answered=answered)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from pydantic import ValidationError
+
 from agent_specializer.adapters import (
     AdapterCache,
     Export,
@@ -17,12 +19,12 @@ from agent_specializer.adapters import (
     export_adapter,
 )
 from agent_specializer.bundles import verify_weights
-from agent_specializer.errors import AdapterError, NotFound
+from agent_specializer.errors import AdapterError, NotFound, SpecError
 from agent_specializer.intake import read_tools
 from agent_specializer.progress import Progress
 from agent_specializer.settings import Settings, load_settings
 from agent_specializer.specializer.runtime import Runtime
-from agent_specializer.specs import Toolset
+from agent_specializer.specs import MAX_REQUESTS, REQUEST_LENGTH, Toolset
 from agent_specializer.store import Registry, ToolChange
 
 if TYPE_CHECKING:
@@ -108,6 +110,29 @@ class Workshop:
             IntakeError: something is no tool definition; SchemaNotSupported: its schema cannot be enforced.
         """
         return self.registry.add_tools(read_tools(list(sources)), source=source)
+
+    def add_requests(self, tool: str, requests: Sequence[str], *, replace: bool = False) -> ToolChange:
+        """Tell what users say when they want `tool`: some real requests, of each kind one or two.
+
+        Its agents' next adapters look for what a request is like in them, too. Who registers the tool again without requests leaves these.
+
+        Args:
+            replace: instead of those that are known, not beside them.
+
+        Raises:
+            NotFound: no such tool. SpecError: more than `specs.MAX_REQUESTS`, or one that is too long.
+        """
+        known = self.registry.tool(tool)
+        kept = () if replace else known.requests
+        try:
+            changed = known.changed(requests=(*kept, *requests))
+        except ValidationError as error:
+            first = error.errors()[0]["msg"]
+            raise SpecError(
+                f"tool {tool!r}: requests: {first}",
+                hint=f"at most {MAX_REQUESTS} requests, each of 1 to {REQUEST_LENGTH} characters",
+            ) from None
+        return self.registry.add_tools([changed], source="requests added")[0]
 
     # Specialising -----------------------------------------------------------------------------------------
 

@@ -102,6 +102,7 @@ class ToolVersion(Base):
     fingerprint: Mapped[str] = mapped_column(String(FINGERPRINT_LENGTH))
     description: Mapped[str] = mapped_column(LongText)
     parameters: Mapped[dict[str, Any]] = mapped_column(JsonText)
+    requests: Mapped[list[str] | None] = mapped_column(JsonText)
     source: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime]
 

@@ -21,6 +21,8 @@ class Tools(Database):
     def add_tools(self, tools: Iterable[ToolSpec], *, source: str = "") -> list[ToolChange]:
         """Registers `tools`, in one transaction: all of them or none. A changed tool gets a new version.
 
+        A definition that does not say what is requested of its tool (`ToolSpec.says_requests`) leaves the registered one's requests.
+
         Args:
             source: where they come from, for people to read (a file, a URL, a server).
 
@@ -30,11 +32,12 @@ class Tools(Database):
         """
         specs = _by_name(tools)
         with self._reading() as session:
+            specs = _with_their_requests(session, specs)
             known = {name: version.fingerprint for name, (_, version) in _current(session, specs).items()}
         for name, spec in specs.items():
             if known.get(name) != spec.fingerprint:
                 _check(spec)
-        return self._writing(lambda session: _register(session, specs, source))
+        return self._writing(lambda session: _register(session, _with_their_requests(session, specs), source))
 
     def tool(self, name: str) -> ToolSpec:
         """The tool called `name`, as it is now; NotFound where there is none."""
@@ -105,17 +108,23 @@ class Tools(Database):
 
 
 def spec_of(version: ToolVersion) -> ToolSpec:
-    return ToolSpec(name=version.name, description=version.description, parameters=version.parameters)
+    return ToolSpec(
+        name=version.name,
+        description=version.description,
+        parameters=version.parameters,
+        requests=tuple(version.requests or ()),
+    )
 
 
 def version_of(spec: ToolSpec, version: int | None, source: str) -> ToolVersion:
-    """A new row for `spec`; SpecError where its description cannot be kept."""
+    """A new row for `spec`; SpecError where its description or requests cannot be kept."""
     return ToolVersion(
         name=storable(spec.name, "a tool's name"),
         version=version,
         fingerprint=spec.fingerprint,
         description=storable(spec.description, f"tool {spec.name!r}: the description"),
         parameters=spec.parameters,
+        requests=[storable(each, f"tool {spec.name!r}: a request") for each in spec.requests] or None,
         source=source,
         created_at=utc_now(),
     )
@@ -158,6 +167,13 @@ def _by_name(tools: Iterable[ToolSpec]) -> dict[str, ToolSpec]:
                 hint="rename one, or register the right one alone",
             )
     return specs
+
+
+def _with_their_requests(session: Session, specs: dict[str, ToolSpec]) -> dict[str, ToolSpec]:
+    """`specs`, those that say nothing of requests with those of the tool that is registered."""
+    silent = [name for name, spec in specs.items() if not spec.says_requests]
+    known = {name: version.requests for name, (_, version) in _current(session, silent).items()}
+    return specs | {name: specs[name].changed(requests=said) for name, said in known.items() if said}
 
 
 def _check(spec: ToolSpec) -> None:

@@ -19,7 +19,9 @@ from agent_specializer.edge.sharing import FOUND
 from agent_specializer.edge.transcript import arguments_text, render
 from agent_specializer.errors import AdapterError, DecodeError, SchemaNotSupported
 from agent_specializer.loragen import Adapter, ChoiceHead
-from agent_specializer.loragen.features import words_of
+from agent_specializer.loragen.adapter import rounded
+from agent_specializer.loragen.features import likeness, words_of
+from agent_specializer.loragen.requests import ELSEWHERE
 from agent_specializer.messages import Call, Message, Reply
 from agent_specializer.specs import Toolset, ToolSpec
 
@@ -345,6 +347,43 @@ def test_vectors_that_are_zero_change_no_score(
     ]
     assert same(replies[0], replies[1])
     assert not same(replies[0], replies[2]), "keys make no difference: this test shows nothing"
+
+
+def test_known_requests_speak_for_their_tool_and_what_they_raise_everywhere_is_taken_off(
+    engine: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
+) -> None:
+    engine = keyed_engine(engine)
+    engine.head.log_t.fill_(4.0)
+    adapter = make_adapter(engine.pool, toolset, keys=rounded(words(3, 3, 8)))
+    known = "make it dark in here, please"
+    knowing = Toolset(
+        tools=tuple(t.changed(requests=(known,)) if t.name == "lights_off" else t for t in toolset.tools),
+        instructions=toolset.instructions,
+    )
+    wiser = engine.with_requests(adapter, knowing)
+    place = knowing.names.index("lights_off")
+
+    def likely(one: Adapter, text: str) -> float:
+        any_tool = ReplyOptions(tool_choice="any")
+        choices = engine.reply(say(text), knowing, adapter=one, options=any_tool).choices
+        return next(choice.probability for choice in choices if choice.name == "lights_off")
+
+    assert likely(wiser, known) > likely(adapter, known)
+    assert wiser.keys.shape[1] > 3
+    assert torch.allclose(wiser.keys[:, :3], adapter.keys, atol=1e-3)
+    assert [bool(raised) for raised in wiser.lift] == [at == place for at in range(3)]
+    # With the lift taken off, what has nothing to do with it is on average as before.
+    alike: list[torch.Tensor] = []
+    for one in (adapter, wiser):
+        with torch.inference_mode(), engine._active(one):
+            read = [
+                engine.head.query(each[None], torch.ones(1, len(each)).bool())
+                for each in engine._words(ELSEWHERE)
+            ]
+        scores = torch.cat([likeness(each, one.keys, engine.head.back) for each in read])
+        alike.append(scores.mean(0) - (0.0 if one.lift is None else one.lift))
+    assert torch.allclose(*alike, atol=5e-3)
+    assert engine.with_requests(adapter, toolset) is adapter
 
 
 def test_an_adapter_of_other_tools_is_refused_and_another_order_is_not(

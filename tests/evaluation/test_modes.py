@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -37,6 +38,8 @@ def test_no_tool_keeps_its_key_the_gates_are_the_others_and_priors_are_to_be_mea
         assert not any(torch.equal(wrong.keys[i], own.keys[i]) for i in range(tools))
         assert torch.allclose(wrong.keys.sum(0), own.keys.sum(0))  # each key is used once
         assert wrong.priors is None
+        raised = wrong_adapter(replace(own, lift=own.keys.sum((1, 2))), foreign, random.Random(seed))
+        assert torch.equal(raised.lift, raised.keys.sum((1, 2)))  # each tool's with its key
 
 
 def test_a_single_tool_gets_a_foreign_key_and_an_adapter_without_keys_stays_without():

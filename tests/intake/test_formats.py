@@ -37,6 +37,18 @@ def test_each_format_gives_the_same_tool(name: str) -> None:
     assert read_tools(given) == [TOOL]
 
 
+def test_requests_come_along_with_a_definition() -> None:
+    asked = {"requests": ["will it rain?", "weather in Oslo"]}
+    tool = TOOL.changed(**asked)
+    for given in (
+        {**NAMED, **asked, "parameters": SCHEMA},
+        {"type": "function", "function": {**NAMED, **asked, "parameters": SCHEMA}},
+        {**NAMED, **asked, "inputSchema": SCHEMA},
+        tool,
+    ):
+        assert read_tools(given) == [tool]
+
+
 def test_a_langchain_tool_shows_only_what_the_model_fills_in() -> None:
     @tool
     def get_weather(city: str, user: Annotated[str, InjectedToolArg]) -> str:
@@ -92,6 +104,7 @@ def test_a_spec_that_needs_no_translation_keeps_its_identity() -> None:
             {"name": "t", "parameters": {"properties": {"a": {"default": object()}}}},
             "parameters are not JSON",
         ),
+        ({"name": "t", "description": "", "requests": "rain?"}, "requests: Input should be a valid tuple"),
         (3, "no source of tools"),
         ([TOOL, {**NAMED, "description": "Other."}], "two different tools are called 'get_weather'"),
     ],

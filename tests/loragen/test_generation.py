@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -358,6 +359,10 @@ def test_an_adapter_survives_its_bytes(generator: Generator) -> None:
     assert (back.names, back.toolset, back.generator) == (adapter.names, adapter.toolset, adapter.generator)
     assert back.priors is not None
     assert torch.equal(back.priors, torch.tensor([-1.0, -2.0, -3.0]))
+    assert back.lift is None
+    raised = Adapter.from_bytes(replace(adapter, lift=torch.tensor([0.25, 0.0])).to_bytes())
+    assert raised.lift is not None
+    assert raised.lift.tolist() == [0.25, 0.0]
     for damaged in (data[:-3], b"", b"nonsense", data[:40] + b"\0" * 8 + data[48:]):
         with pytest.raises(AdapterError, match="damaged"):
             Adapter.from_bytes(damaged)

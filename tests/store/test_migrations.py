@@ -57,7 +57,7 @@ runs: id INTEGER NOT NULL, time DATETIME NOT NULL, agent VARCHAR(128), adapter V
   CONSTRAINT pk_runs PRIMARY KEY (id)
 tool_versions: id INTEGER NOT NULL, name VARCHAR(128) NOT NULL, version INTEGER,
   fingerprint VARCHAR(64) NOT NULL, description TEXT NOT NULL, parameters TEXT NOT NULL, source TEXT NOT NULL,
-  created_at DATETIME NOT NULL,
+  created_at DATETIME NOT NULL, requests TEXT,
   CONSTRAINT pk_tool_versions PRIMARY KEY (id),
   CONSTRAINT uq_tool_versions_name_version UNIQUE (name, version)
 tools: id INTEGER NOT NULL, name VARCHAR(128) NOT NULL, version_id INTEGER NOT NULL, search TEXT NOT NULL,

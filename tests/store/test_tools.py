@@ -15,7 +15,9 @@ def test_a_tool_comes_back_equal_with_its_keys_in_order(registry: Registry) -> N
         "properties": {"zeta": {"type": "string"}, "alpha": {"enum": ["ü", "日本", 1.5, None]}},
         "required": ["zeta"],
     }
-    tool = ToolSpec(name="größe", description="Sagt „wie groß“.", parameters=schema)
+    tool = ToolSpec(
+        name="größe", description="Sagt „wie groß“.", parameters=schema, requests=("wie groß?", "日本")
+    )
     registry.add_tools([tool])
     kept = registry.tool("größe")
     assert kept == tool

@@ -160,7 +160,12 @@ def test_editing_makes_a_version_and_says_what_it_outdates(app: AppTest) -> None
     next(area for area in app.text_area if area.label == "Description").set_value("Brightens")
     press(app, "Save as a new version")
     assert registry().tool("set_light").description == "Brightens"
-    assert "Version 2" in app.success[0].value
+    next(area for area in app.text_area if "users say" in area.label).set_value("darker\n\nit's too bright")
+    press(app, "Save as a new version")
+    assert registry().tool("set_light") == ToolSpec(
+        name="set_light", description="Brightens", requests=("darker", "it's too bright")
+    )
+    assert "Version 3" in app.success[0].value
 
 
 def test_a_used_tool_cannot_be_removed_and_its_users_are_named(app: AppTest) -> None:

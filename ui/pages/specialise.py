@@ -20,6 +20,7 @@ STEPS = {
     "route": "The router chose the experts",
     "tools": "Made a key for each tool",
     "merge": "Merged the experts into the edge model",
+    "requests": "Read what users say when they want its tools",
     "priors": "Measured how likely each name is by itself",
     "store": "Put the adapter into the cache",
 }

@@ -131,6 +131,9 @@ def tool_open(name: str) -> None:
     with looks:
         long_text(spec.description or "No description")
         parameters_table(spec.parameters)
+        if spec.requests:
+            st.caption("What users say when they want it")
+            st.text("\n".join(spec.requests))
         if users:
             st.caption("Used by " + ", ".join(plain(user) for user in users))
         with st.expander("JSON Schema"):
@@ -165,11 +168,21 @@ def tool_edit(name: str, adapters: int, users: int) -> None:
             height=260,
             key=f"edit-schema-{spec.fingerprint}",
         )
+        requests = st.text_area(
+            "What users say when they want it, a line each",
+            "\n".join(" ".join(each.split()) for each in spec.requests),
+            height=140,
+            key=f"edit-requests-{spec.fingerprint}",
+            placeholder="dim the lights in the kitchen",
+            help="Optional: some real requests make it likelier that this tool is chosen for ones like them.",
+        )
         saved = st.form_submit_button("Save as a new version", type="primary", on_click=forget_note)
     if not saved:
         return
+    said = json.dumps([line for line in requests.splitlines() if line.strip()])
     text = (
-        f'{{"name": {json.dumps(name)}, "description": {json.dumps(description)}, "parameters":\n{schema}\n}}'
+        f'{{"name": {json.dumps(name)}, "description": {json.dumps(description)}, "requests": {said}, '
+        f'"parameters":\n{schema}\n}}'
     )
     parsed = read_text(text)
     for error in parsed.problems:
