@@ -25,7 +25,7 @@ def accuracy(
     modes: Annotated[
         str,
         typer.Option(
-            help="base, prompted, specialized, wrong_adapter, shared_lora, prompted_lora; with commas."
+            help="base, prompted, specialized, with_requests, wrong_adapter, shared_lora, prompted_lora; with commas."
         ),
     ] = "base,prompted,specialized,wrong_adapter",
     tools: Annotated[int, typer.Option(help="Tools per toolset, distractors included.")] = 12,
@@ -37,6 +37,12 @@ def accuracy(
     ] = "kept",
     limit: Annotated[int | None, typer.Option(help="Examples; all by default.")] = None,
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
+    requests: Annotated[
+        int,
+        typer.Option(
+            help="With with_requests: known of each tool, drawn from the examples that --limit leaves out."
+        ),
+    ] = 4,
     out: Out = None,
     baseline: Annotated[
         list[str] | None, typer.Option(help="MODE=FOLDER, the checkpoint of a trained baseline; repeatable.")
@@ -59,6 +65,7 @@ def accuracy(
             names=names,
             limit=limit,
             seed=seed,
+            requests=requests,
             out=out,
             checkpoint=checkpoint,
             baselines=_folders(baseline or []),

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from agent_specializer.bundles import LoadedBundle
     from agent_specializer.specs import Toolset
 
+KNOWN_REQUESTS = 4
+"""Of each tool, in the mode with_requests."""
 MAX_TOKENS = 200
 """Tokens of one reply's arguments together: the longest gold calls of public sets take about 150."""
 
@@ -50,6 +52,7 @@ def run_accuracy(
     names: Names = "kept",
     limit: int | None = None,
     seed: int = 0,
+    requests: int = KNOWN_REQUESTS,
     out: Path | None = None,
     checkpoint: Path | None = None,
     baselines: dict[str, Path] | None = None,
@@ -65,6 +68,7 @@ def run_accuracy(
 
     Args:
         tools: tools per toolset, N; limit: examples, None for all.
+        requests: of each tool that the mode with_requests knows, at most; they are drawn from what `limit` leaves out.
         checkpoint: folder of another generator than the bundle's; baselines: folders of the baselines' by
             mode.
         calls: False stops each reply at its first tool, several times faster: right is any tool of the gold
@@ -76,11 +80,18 @@ def run_accuracy(
             checkpoint.
     """
     chosen = check_modes(modes)
-    _check(tools=tools, distractors=distractors, names=names, limit=limit, out=out)
+    _check(tools=tools, distractors=distractors, names=names, limit=limit, requests=requests, out=out)
     settings = settings or load_settings()
     progress("reading the examples", None)
     groups = load_groups(
-        toolsets, examples, tools=tools, distractors=distractors, names=names, limit=limit, seed=seed
+        toolsets,
+        examples,
+        tools=tools,
+        distractors=distractors,
+        names=names,
+        limit=limit,
+        seed=seed,
+        requests=requests if "with_requests" in chosen else 0,
     )
     if models is None:
         from agent_specializer.bundles import models_of
@@ -121,6 +132,7 @@ def run_accuracy(
             "names": names,
             "limit": limit,
             "seed": seed,
+            "requests": _known(groups) if "with_requests" in chosen else None,
             "calls": calls,
             "bundle": models.bundle.name,
             "dtype": models.dtype,
@@ -214,6 +226,12 @@ def _first_choice(seat: Seat, group: Group, item: Item) -> Reply:
     return Reply(calls=calls, usage=usage, confidence=choice.confidence, choices=choice.choices)
 
 
+def _known(groups: Sequence[Group]) -> dict[str, float]:
+    """How many requests the tools of `groups` have on average, and which share of them has any."""
+    counts = [len(tool.requests) for group in groups if group.knowing for tool in group.knowing.tools]
+    return {"mean": sum(counts) / len(counts), "tools_with_any": sum(map(bool, counts)) / len(counts)}
+
+
 def _options() -> ReplyOptions:
     # Words are not judged, so the first one is enough.
     return ReplyOptions(max_tokens=MAX_TOKENS, stop=(" ",), keep_prefix=True)
@@ -225,9 +243,13 @@ def _spare(toolsets: Iterable[Toolset], groups: Sequence[Group]) -> Toolset | No
     return next((t for t in toolsets if t.tools and not used & set(t.names)), None)
 
 
-def _check(*, tools: int, distractors: str, names: str, limit: int | None, out: Path | None) -> None:
+def _check(
+    *, tools: int, distractors: str, names: str, limit: int | None, requests: int, out: Path | None
+) -> None:
     if tools < 1:
         raise ConfigError(f"--tools {tools}: a toolset has at least one tool", hint="12 is usual")
+    if requests < 1:
+        raise ConfigError(f"--requests {requests}: at least one", hint="4 is usual")
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit {limit}: at least one example", hint="leave it out to use all examples")
     if distractors not in ("random", "similar"):

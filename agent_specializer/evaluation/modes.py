@@ -6,6 +6,7 @@ mode           tools in prompt adapter           what it shows
 base           no              none              what the names alone tell the model
 prompted       yes             none              what people do today
 specialized    no              the toolset's own ours
+with_requests  no              the toolset's own the same with some requests of each tool in its key
 wrong_adapter  no              another toolset's the control: an adapter that knows other tools
 shared_lora    no              one for all       the same training without any toolset
 prompted_lora  yes             one for all       the same training with the tools in the prompt
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from agent_specializer.loragen import Adapter, Generator
     from agent_specializer.specs import Toolset
 
-BenchMode = Literal["base", "prompted", "specialized", "wrong_adapter", "shared_lora", "prompted_lora"]
+BenchMode = Literal[
+    "base", "prompted", "specialized", "with_requests", "wrong_adapter", "shared_lora", "prompted_lora"
+]
 MODES: tuple[BenchMode, ...] = get_args(BenchMode)
 WITH_TOOLS_IN_PROMPT = frozenset({"prompted", "prompted_lora"})
 BASELINES = frozenset({"shared_lora", "prompted_lora"})
@@ -94,7 +97,7 @@ class Workbench:
         from agent_specializer.loragen.checkpoint import read_config
 
         for mode in modes:
-            if mode in {"specialized", "wrong_adapter"} or mode in BASELINES:
+            if mode in {"specialized", "with_requests", "wrong_adapter"} or mode in BASELINES:
                 config, _ = read_config(self.folder(mode))
                 if mode in BASELINES and (
                     config.routed or config.tools_in_prompt != (mode == "prompted_lora")
@@ -186,6 +189,10 @@ class Workbench:
                     wrong = wrong_adapter(self.adapter(group.toolset), foreign, rng)
                     priors = engine.priors(group.toolset, adapter=wrong, tools_in_prompt=False)
                     adapter = wrong.with_priors(priors)
+                elif mode == "with_requests":
+                    adapter = engine.with_requests(
+                        self.adapter(group.toolset), group.knowing or group.toolset
+                    )
                 else:
                     adapter = self.adapter(group.toolset, mode)
                 yield Seat(engine, adapter, in_prompt)

@@ -8,6 +8,8 @@
 3. A group's own tools are united with distractors up to N. Toolsets with more than N tools of their own
    stay whole.
 4. With opaque names the tools are called ``tool_01``, ``tool_02``, ... before anything sees them.
+5. Requests that users are known to make of a tool are drawn from the examples that `limit` leaves out: first messages that ask
+   for this tool alone, and that nobody says in a conversation of the benchmark.
 
 Distractors never do the own tools' work under another name: ids of the form
 ``set/Service_1+Service_2@variant`` tell which toolsets describe the same service, and those are neither
@@ -26,7 +28,7 @@ from agent_specializer.errors import IntakeError
 from agent_specializer.examples import Composer, Example, families, opaque, read_examples, read_toolsets
 from agent_specializer.examples.compose import Distractors, Names
 from agent_specializer.messages import Call, Message
-from agent_specializer.specs import Toolset, ToolSpec, canonical_json
+from agent_specializer.specs import REQUEST_LENGTH, Toolset, ToolSpec, canonical_json
 
 GROUP = 8
 """Examples that share one toolset, at most."""
@@ -45,11 +47,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Group:
-    """Items that are asked of one toolset. `own`: ids of the toolsets that it was composed around."""
+    """Items that are asked of one toolset. `own`: ids of the toolsets that it was composed around; `knowing`: the same tools with some
+    requests that are known."""
 
     toolset: Toolset
     items: tuple[Item, ...]
     own: tuple[str, ...]
+    knowing: Toolset | None = None
 
 
 def load_groups(
@@ -61,8 +65,9 @@ def load_groups(
     names: Names = "kept",
     limit: int | None = None,
     seed: int = 0,
+    requests: int = 0,
 ) -> list[Group]:
-    """The benchmark that two files make.
+    """The benchmark that two files make. `requests`: of each tool at most, in `Group.knowing`.
 
     Raises:
         IntakeError: a file cannot be read, or an example names a toolset or tool that is not there.
@@ -74,7 +79,14 @@ def load_groups(
     for number, example in enumerate(asked, 1):
         _check(example, known, number, toolsets, examples)
     return compose_groups(
-        known, asked, tools=tools, distractors=distractors, names=names, limit=limit, seed=seed
+        known,
+        asked,
+        tools=tools,
+        distractors=distractors,
+        names=names,
+        limit=limit,
+        seed=seed,
+        requests=requests,
     )
 
 
@@ -87,10 +99,12 @@ def compose_groups(
     names: Names = "kept",
     limit: int | None = None,
     seed: int = 0,
+    requests: int = 0,
 ) -> list[Group]:
     """As `load_groups`, of toolsets by id and examples that have been read. `tools` is N."""
     order = random.Random(seed).sample(range(len(examples)), len(examples))[:limit]
     plain = Composer(toolsets.values())
+    said = _said(toolsets, examples, set(order), requests, seed) if requests else {}
     groups = []
     for number, part in enumerate(_parts(order, examples, toolsets, tools)):
         rng = random.Random(f"{seed}/{number}")
@@ -105,11 +119,40 @@ def compose_groups(
             instructions=part.instructions(toolsets),
         )
         items = [_item(index, examples[index]) for index in part.indices]
+        known = {tool.name: said.get(tool.fingerprint, ()) for tool in toolset.tools}
         if names == "opaque":
             toolset, renaming = opaque(toolset, rng)
             items = [_renamed(item, renaming.names) for item in items]
-        groups.append(Group(toolset, tuple(items), tuple(part.own)))
+            known = {renaming.names[name]: texts for name, texts in known.items()}
+        knowing = None
+        if requests:
+            wiser = (tool.changed(requests=known[tool.name]) for tool in toolset.tools)
+            knowing = Toolset(tools=tuple(wiser), instructions=toolset.instructions)
+        groups.append(Group(toolset, tuple(items), tuple(part.own), knowing))
     return groups
+
+
+def _said(
+    toolsets: Mapping[str, Toolset], examples: Sequence[Example], asked: set[int], count: int, seed: int
+) -> dict[str, tuple[str, ...]]:
+    """At most `count` requests of each tool, by its fingerprint, of examples that are not `asked`."""
+    tested = {_plain(m.content) for index in asked for m in examples[index].messages if m.role == "user"}
+    found: dict[str, dict[str, str]] = {}
+    for index, example in enumerate(examples):
+        if index in asked or len(example.messages) != 1 or len(example.calls) != 1:
+            continue
+        text = example.messages[0].content
+        if 0 < len(text) <= REQUEST_LENGTH and _plain(text) not in tested:
+            tool = toolsets[example.toolset_id].tool(example.calls[0].name)
+            found.setdefault(tool.fingerprint, {}).setdefault(_plain(text), text)
+    rng = random.Random(f"{seed}/requests")
+    return {
+        tool: tuple(rng.sample(list(texts.values()), min(count, len(texts)))) for tool, texts in found.items()
+    }
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 @dataclass

@@ -128,6 +128,40 @@ def write(path: Path, rows: list[dict]) -> Path:
     return path
 
 
+def test_known_requests_are_of_the_tool_and_nobody_is_asked_them(sets):
+    # Some texts are said twice: they must not be known where they are asked.
+    examples = [
+        example(f"s/{letter}", which, text=f"{letter} {which} {number % 9}")
+        for letter in "abcd"
+        for which in (0, 1, 2, None)
+        for number in range(12)
+    ]
+    toolsets = sets
+    for names in ("kept", "opaque"):
+        groups = compose_groups(toolsets, examples, tools=6, limit=20, seed=3, names=names, requests=2)
+        asked = {message.content for group in groups for item in group.items for message in item.messages}
+        right = {
+            each.messages[0].content: toolsets[each.toolset_id].tool(each.calls[0].name)
+            for each in examples
+            if each.calls
+        }
+        known = 0
+        for group in groups:
+            assert group.knowing.names == group.toolset.names
+            assert not any(tool.requests for tool in group.toolset.tools)
+            for tool in group.knowing.tools:
+                assert len(tool.requests) <= 2
+                assert not asked & set(tool.requests)
+                assert all(right[text].description == tool.description for text in tool.requests)
+                known += len(tool.requests)
+        assert known > 0
+    without = compose_groups(toolsets, examples, tools=6, limit=20, seed=3)
+    assert [group.items for group in without] == [
+        group.items for group in compose_groups(toolsets, examples, tools=6, limit=20, seed=3, requests=2)
+    ]
+    assert all(group.knowing is None for group in without)
+
+
 def test_files_are_read_plain_or_gzipped_and_wrong_references_are_named(tmp_path):
     sets = [{"toolset_id": "s/a", "description": "", "tools": [{"name": "x", "description": "X."}]}]
     tools = write(tmp_path / "t.jsonl.gz", sets)
