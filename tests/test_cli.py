@@ -116,7 +116,7 @@ def test_every_command_has_help(run):
         "train": [],
         "serve": [],
         "ui": [],
-        "tools": ["import", "list", "show", "remove"],
+        "tools": ["import", "list", "show", "requests", "remove"],
         "agents": ["create", "list", "show", "remove"],
         "cache": ["list", "show", "verify", "evict", "export"],
         "bench": ["accuracy", "latency"],
@@ -168,6 +168,25 @@ def test_the_path_from_tools_to_a_call(document, agent):
     assert (Path(exported["path"]) / "adapter_config.json").is_file()
     assert document("cache", "evict", row["fingerprint"][:9])["evicted"] == [row["fingerprint"]]
     assert document("cache", "list")["adapters"] == []
+
+
+def test_known_requests_make_an_agent_be_specialised_anew(run, document, agent, tools):
+    before = document("specialize", agent)["fingerprint"]
+    said = document("tools", "requests", "set_light", "it is dark", "lights")
+    assert said == {
+        "name": "set_light",
+        "status": "changed",
+        "version": 2,
+        "requests": ["it is dark", "lights"],
+    }
+    after = document("specialize", agent)
+    assert (after["cache"], after["fingerprint"] == before) == ("miss", False)
+    assert document("cache", "verify")["adapters"][0]["state"] == "same"
+    run("tools", "import", str(tools))
+    assert document("tools", "show", "set_light")["requests"] == ["it is dark", "lights"]
+    assert document("specialize", agent)["cache"] == "hit"
+    assert document("tools", "requests", "set_light", "dark", "--replace")["requests"] == ["dark"]
+    assert "users say: dark" in run("tools", "show", "set_light")[1]
 
 
 def test_people_read_tables_and_results_on_stdout(run, agent):
