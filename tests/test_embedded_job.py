@@ -11,10 +11,12 @@ import torch
 
 from agent_specializer import Specializer, ToolSpec
 from agent_specializer.edge.job import Scorer
+from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.loragen.models import LINEARS, decoder, gated_mlps
 
 pytestmark = pytest.mark.embedded
 
+ANY = ReplyOptions(tool_choice="any", max_calls=1)
 LEVEL = {"type": "object", "properties": {"level": {"type": "integer"}}, "required": ["level"]}
 LIGHT = ToolSpec(name="set_light", description="Set the brightness of the lamps.", parameters=LEVEL)
 WEATHER = ToolSpec(name="get_weather", description="Current weather of a city.")
@@ -118,3 +120,30 @@ def test_optional_parameters_are_given_where_the_request_says_them(
         ],
     )
     assert agent.ask(request_).calls[0].arguments == arguments
+
+
+def test_two_known_requests_tell_tools_apart_of_which_nothing_else_is_known(specializer: Specializer) -> None:
+    known = {
+        "tool_01": ["what is the weather like in Paris", "do I need an umbrella today"],
+        "tool_02": ["wake me up at six", "set a timer for ten minutes"],
+        "tool_03": ["put on some Miles Davis", "play my workout playlist"],
+    }
+    asked = {
+        "will it rain in Oslo tomorrow?": "tool_01",
+        "how cold is it outside": "tool_01",
+        "set an alarm for 7 am": "tool_02",
+        "remind me in half an hour": "tool_02",
+        "play some jazz": "tool_03",
+        "I want to hear the Beatles": "tool_03",
+    }
+    specializer.create_agent("unsaid", [ToolSpec(name=name, description="A function.") for name in known])
+
+    def right() -> int:
+        chosen = {text: specializer.ask("unsaid", text, options=ANY).calls[0].name for text in asked}
+        return sum(chosen[text] == tool for text, tool in asked.items())
+
+    without = right()
+    for name, requests in known.items():
+        specializer.add_requests(name, requests)
+    assert right() == len(asked)
+    assert without <= len(asked) // 2
