@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Any
@@ -101,6 +101,10 @@ class ToolSpec(_Value):
     def says_requests(self) -> bool:
         """Whether the definition names requests, be it none; most sources of tools know nothing of them."""
         return "requests" in self.model_fields_set
+
+    def knowing(self, requests: Sequence[str]) -> ToolSpec:
+        """The tool with `requests`, where its definition does not say which there are."""
+        return self if self.says_requests or not requests else self.changed(requests=requests)
 
     def changed(self, **parts: Any) -> ToolSpec:
         """The same tool with other `parts`. `model_copy` would keep the fingerprint, and check nothing."""

@@ -193,7 +193,10 @@ class AdapterCache:
             and adapter.priors is not None
             and tuple(adapter.priors.shape) == (tools + 1,)
             and bool(adapter.priors.isfinite().all() and adapter.keys.isfinite().all())
-            and (adapter.lift is None or adapter.lift.shape == (tools,))
+            and (
+                adapter.lift is None
+                or (adapter.lift.shape == (tools,) and bool(adapter.lift.isfinite().all()))
+            )
             # NaN fails the comparison, too.
             and bool(((adapter.gates.sum(-1) - 1).abs() < 1e-2).all() and (adapter.gates >= 0).all())
         )

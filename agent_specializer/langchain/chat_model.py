@@ -253,10 +253,16 @@ class ChatSpecialized(Connection, BaseChatModel):
         return _Request(specializer, who, registered, from_langchain(messages), options, as_json)
 
     def _who(self, specializer: Specializer, agent: str | None, bound: Toolset | None) -> str | Toolset:
-        """The registered agent, where the tools are its own; else a toolset that is only used by this call."""
+        """The registered agent, where the tools are its own; else a toolset that is only used by this call.
+
+        What LangChain binds says nothing of requests: those that are known of the agent's tools stay.
+        """
         own = self.toolset
         if own is None and agent is not None:
             own = specializer.registry.toolset(agent)
+        if bound is not None and own is not None:
+            known = {tool.name: tool.requests for tool in own.tools}
+            bound = Toolset(tools=tuple(tool.knowing(known.get(tool.name, ())) for tool in bound.tools))
         if bound is None or (own is not None and own.tools == bound.tools):
             return agent if self.toolset is None and agent is not None else own or Toolset()
         return Toolset(tools=bound.tools, instructions=own.instructions if own else "")

@@ -46,7 +46,13 @@ def _untitled(schema: Any) -> Any:
 
 def as_openai(tool: ToolSpec) -> dict[str, Any]:
     """A tool as plain JSON, the form in which it is bound, traced and serialised."""
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    function: dict[str, Any] = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.parameters,
+    }
+    if tool.requests:
+        function["requests"] = list(tool.requests)
     return {"type": "function", "function": function}
 
 

@@ -94,6 +94,8 @@ class Adapter:
             and torch.allclose(self.gates, other.gates, atol=tolerance)
             and self.keys.shape == other.keys.shape
             and torch.allclose(self.keys, other.keys, atol=tolerance)
+            and (self.lift is None) == (other.lift is None)
+            and (self.lift is None or torch.allclose(self.lift, other.lift, atol=tolerance))  # type: ignore[arg-type]
         )
 
 

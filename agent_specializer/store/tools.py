@@ -172,8 +172,8 @@ def _by_name(tools: Iterable[ToolSpec]) -> dict[str, ToolSpec]:
 def _with_their_requests(session: Session, specs: dict[str, ToolSpec]) -> dict[str, ToolSpec]:
     """`specs`, those that say nothing of requests with those of the tool that is registered."""
     silent = [name for name, spec in specs.items() if not spec.says_requests]
-    known = {name: version.requests for name, (_, version) in _current(session, silent).items()}
-    return specs | {name: specs[name].changed(requests=said) for name, said in known.items() if said}
+    known = _current(session, silent).items()
+    return specs | {name: specs[name].knowing(version.requests or ()) for name, (_, version) in known}
 
 
 def _check(spec: ToolSpec) -> None:

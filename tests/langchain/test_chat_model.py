@@ -124,6 +124,20 @@ def test_an_agents_own_tools_bound_again_are_the_agent(model):
     assert bound.invoke("dim").response_metadata["agent"] == "home"
 
 
+def test_what_is_bound_keeps_the_requests_that_are_known_of_it(model, bare):
+    tools = model.specializer.registry.toolset("home").tools
+    silent = [{"name": t.name, "description": t.description, "parameters": t.parameters} for t in tools]
+    before = model.bind_tools(silent).invoke("dim").response_metadata
+    model.specializer.add_requests("set_light", ["it is too dark"])
+    after = model.bind_tools(silent).invoke("dim").response_metadata
+    assert (before["agent"], after["agent"]) == ("home", "home")
+    assert after["adapter"] != before["adapter"]
+    assert after["adapter"] == model.invoke("dim").response_metadata["adapter"]
+    knowing = [tool.changed(requests=["darker"]) for tool in tools]
+    plain, wiser = (bare.bind_tools(some).invoke("dim").response_metadata for some in (silent, knowing))
+    assert plain["adapter"] != wiser["adapter"]
+
+
 def test_streamed_pieces_join_to_the_reply(bare):
     bound = bare.bind_tools([set_light, get_time], tool_choice="any")
     whole = bound.invoke("hello")
