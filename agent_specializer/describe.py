@@ -7,6 +7,10 @@ from typing import Any
 
 from agent_specializer.specs import Toolset, ToolSpec
 
+MANY = 32
+"""Of the values of an enum, how many are said: beyond these it is a catalogue, which tells little more of what the tool does and
+which the grammar knows anyway. Reading 2,000 values takes minutes."""
+
 
 def describe_tool(tool: ToolSpec) -> str:
     """One tool in one paragraph: ``name: description`` and its parameters with their JSON Schemas, compactly."""
@@ -34,7 +38,7 @@ def _parameters(schema: dict[str, Any]) -> str:
         return "none"
     required = set(schema.get("required") or ())
     shared = schema.get("$defs") or schema.get("definitions")
-    where = f"; where {json.dumps(shared, ensure_ascii=False, separators=(',', ':'))}" if shared else ""
+    where = f"; where {_compact(shared)}" if shared else ""
     listed = "; ".join(
         f"{name}{'' if name in required else '?'} {_type(sub if isinstance(sub, dict) else {})}"
         for name, sub in properties.items()
@@ -53,7 +57,26 @@ def _type(schema: dict[str, Any]) -> str:
     if set(rest) <= {"type"} and isinstance(rest.get("type", "any"), str):
         kind = rest.get("type", "any")
     elif "enum" in rest and set(rest) <= {"type", "enum"}:
-        kind = "one of " + ", ".join(json.dumps(value, ensure_ascii=False) for value in rest["enum"])
+        kind = "one of " + ", ".join(map(_compact, _abridged(rest["enum"])))
     else:
-        kind = json.dumps(rest, ensure_ascii=False, separators=(",", ":"))
+        kind = _compact(rest)
     return f"({kind}) {text}".rstrip()
+
+
+def _compact(schema: Any) -> str:
+    return json.dumps(_shortened(schema), ensure_ascii=False, separators=(",", ":"))
+
+
+def _shortened(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_shortened(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: _abridged(value) if key == "enum" and isinstance(value, list) else _shortened(value)
+        for key, value in schema.items()
+    }
+
+
+def _abridged(values: list[Any]) -> list[Any]:
+    return values if len(values) <= MANY else [*values[:MANY], f"and {len(values) - MANY} more"]

@@ -112,7 +112,7 @@ def assert_valid(reply: Reply, toolset: Toolset, budget: int) -> None:
     assert reply.usage.completion_tokens <= budget + labels
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     parameters=st.lists(schemas, min_size=1, max_size=3),
     seed=st.integers(0, 11),

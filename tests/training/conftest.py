@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from agent_specializer.training import stages
 from agent_specializer.training.data import shipped_catalogues
@@ -38,11 +39,10 @@ NEEDY = ("book", "cancel", "rate")
 THINGS = ("hotel", "flight", "song", "alarm", "recipe")
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """Two sets: one with requests (plain and gzip), one of tools alone."""
-    folder = tmp_path / "data"
-    folder.mkdir()
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sets: one with requests (plain and gzip), one of tools alone. Read only."""
+    folder = tmp_path_factory.mktemp("data")
     toolsets, examples = [], []
     for thing in THINGS:
         tools = [
@@ -83,22 +83,46 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def trainer(data, tmp_path, make_tiny_gemma, tiny_tokenizer, monkeypatch):
-    # Of the shipped catalogues two will do.
-    monkeypatch.setattr(stages, "shipped_catalogues", lambda: shipped_catalogues()[:2])
-
-    def make(out: str = "out", start: Path | None = None, arguments_only: bool = False, **options):
+@pytest.fixture(scope="session")
+def make_trainer(data, make_tiny_gemma, tiny_tokenizer):
+    def make(out: Path, start: Path | None = None, arguments_only: bool = False, **options):
         model = make_tiny_gemma()
         return Trainer(
             cloud=model,
             edge=model,
             tokenizer=tiny_tokenizer,
             data=data,
-            out=tmp_path / out,
+            out=out,
             options=TrainOptions(**SMALL | options),
             start=start,
             arguments_only=arguments_only,
         )
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_catalogues():
+    """Of the shipped catalogues two will do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "shipped_catalogues", lambda: shipped_catalogues()[:2])
+        yield
+
+
+@pytest.fixture
+def trainer(make_trainer, tmp_path):
+    def make(out: str = "out", **options):
+        return make_trainer(tmp_path / out, **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def finished(make_trainer, tmp_path_factory):
+    """A generator's run, on one thread, that has ended. Read only."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    run = make_trainer(tmp_path_factory.mktemp("finished") / "out")
+    run.run()
+    torch.set_num_threads(before)
+    return run

@@ -198,9 +198,8 @@ def one_thread():
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_cut_run_resumes_to_the_same_weights(trainer, tmp_path):
-    whole = trainer("whole")
-    whole.run()
+def test_a_cut_run_resumes_to_the_same_weights(trainer, finished):
+    whole = finished
     cut = trainer("cut")
     cut.run(stop_after=0.0)
     assert cut.step < whole.step
@@ -213,21 +212,22 @@ def test_a_cut_run_resumes_to_the_same_weights(trainer, tmp_path):
     assert [row.get("loss") for row in resumed.history] == [row.get("loss") for row in whole.history]
 
 
-def test_a_finished_run_is_not_overwritten_and_other_options_do_not_resume(trainer):
-    trainer().run()
+def test_a_finished_run_is_not_overwritten_and_other_options_do_not_resume(trainer, make_trainer, finished):
     with pytest.raises(ConfigError, match="holds a run"):
-        trainer().run()
+        make_trainer(finished.out).run()
     with pytest.raises(ConfigError, match="lr"):
-        trainer(lr=5e-4).run(resume=True)
+        make_trainer(finished.out, lr=5e-4).run(resume=True)
     with pytest.raises(CheckpointError, match="no run to resume"):
         trainer("elsewhere").run(resume=True)
 
 
 @pytest.mark.parametrize("kind", ["generator", "shared_lora", "prompted_lora"])
-def test_a_run_leaves_a_checkpoint_that_loads(trainer, tmp_path, tiny_tokenizer, kind):
-    run = trainer(kind=kind)
-    run.run()
-    generator = load_checkpoint(tmp_path / "out", cloud=run.edge, edge=run.edge, tokenizer=tiny_tokenizer)
+def test_a_run_leaves_a_checkpoint_that_loads(trainer, finished, tiny_tokenizer, kind):
+    run = finished
+    if kind != "generator":
+        run = trainer(kind=kind)
+        run.run()
+    generator = load_checkpoint(run.out, cloud=run.edge, edge=run.edge, tokenizer=tiny_tokenizer)
     adapter = generator.generate(Toolset(tools=(ToolSpec(name="a"), ToolSpec(name="b"))))
     assert torch.allclose(adapter.gates.sum(-1), torch.ones(len(adapter.gates)))
     assert len(adapter.keys) == (2 if kind == "generator" else 0)
@@ -272,9 +272,8 @@ def test_the_second_stage_fits_keys_to_requests(trainer):
     assert fitted["temperature"] > 0
 
 
-def test_a_run_of_no_steps_fits_keys_and_scalars_to_the_experts_that_it_starts_with(trainer):
-    folder = trainer("experts", steps=2).run()
-    run = trainer("fitted", start=folder, steps=0)
+def test_a_run_of_no_steps_fits_keys_and_scalars_to_the_experts_that_it_starts_with(trainer, finished):
+    run = trainer(start=finished.out, steps=0, seed=1)
     experts = {name: value.clone() for name, value in run.generator.pool.named_parameters()}
     before = {name: value.clone() for name, value in run.generator.head.named_parameters()}
     run.run()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from browser import TOOLS, opened, sees, settled
-from journey import journey
+from journey import exported, journey
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -19,6 +20,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(2400)]
 def test_a_newcomers_way_from_pasting_to_exporting(browser: Browser, tiny_site: str, tmp_path: Path) -> None:
     page = opened(browser, tiny_site)
     journey(page, tmp_path, shots=False)
+    names = zipfile.ZipFile(exported(page, "Merged", tmp_path)).namelist()
+    assert {"config.json", "tokenizer.json"} <= set(names)
+    assert any(name.endswith(".safetensors") for name in names)
     page.close()
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +22,7 @@ home's catalogue, as they were written: they take minutes."""
 
 def test_the_same_way_on_the_real_model(browser: Browser, tmp_path: Path) -> None:
     """From an empty home, and with reports that `bench` writes; its pictures are the README's, wide and light, narrow and dark."""
-    measured(tmp_path)
+    shutil.copytree(REPORTS, tmp_path / "reports")
     with served(tmp_path, "embedded") as address:
         page = opened(browser, address)
         journey(page, tmp_path, shots=True)
@@ -44,16 +41,3 @@ def test_the_same_way_on_the_real_model(browser: Browser, tmp_path: Path) -> Non
                 ask(page, "start a timer of ten minutes", replies=2)
             shoot(page, f"{path}-768-dark")
         page.close()
-
-
-def measured(home: Path) -> None:
-    """Reports of the real model: those that were measured before, and a small one of now."""
-    reports = home / "reports"
-    shutil.copytree(REPORTS, reports)
-    command = f"latency --tools 6 --repetitions 1 --requests 1 --out {reports}/latency-6.json"
-    subprocess.run(
-        [sys.executable, "-m", "agent_specializer", "bench", *command.split()],
-        env=os.environ | {"AGENT_SPECIALIZER_HOME": str(home), "AGENT_SPECIALIZER_BUNDLE": "embedded"},
-        check=True,
-        capture_output=True,
-    )
