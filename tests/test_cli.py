@@ -156,6 +156,8 @@ def test_the_path_from_tools_to_a_call(document, agent):
     assert set(reply) == ASKED
     assert reply["tool_prompt_tokens"] == 0
     assert all(call["name"] in ("set_light", "get_weather") for call in reply["calls"])
+    assert document("ask", "home", "dim the light", "--caution", "-100")["calls"]
+    assert not document("ask", "home", "dim the light", "--caution", "100")["calls"]
     prompted = document("ask", "home", "dim the light", "--mode", "prompted")
     assert prompted["tool_prompt_tokens"] > 10
 
@@ -234,6 +236,7 @@ def test_import_is_all_or_nothing(run, document, tools, tmp_path):
         (["train", "--data", "/no/data", "--out", "/tmp/x"], 1, ["/no/data"]),
         (["ask", "home"], 2, ["text", "Usage:"]),
         (["ask", "home", "x", "--mode", "magic"], 2, ["magic"]),
+        (["ask", "home", "x", "--caution", "nan"], 2, ["nan is not between"]),
         (["cache", "evict"], 2, ["--all"]),
         (["quickstart", "--all", "--agent", "x"], 2, ["not both"]),
         (["frobnicate"], 2, ["frobnicate"]),

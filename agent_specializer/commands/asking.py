@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from agent_specializer.commands.console import Checkpoint, Json, note, opened, print_json
+from agent_specializer.commands.console import Caution, Checkpoint, Json, note, opened, print_json
 
 
 def specialize(
@@ -49,12 +49,15 @@ def ask(
         Literal["specialized", "prompted", "base"],
         typer.Option(help="With the adapter; with the tools in the prompt; or with neither."),
     ] = "specialized",
+    caution: Caution = 0.0,
     as_json: Json = False,
     checkpoint: Checkpoint = None,
 ) -> None:
     """Ask AGENT and print the calls that it makes, or its words."""
+    from agent_specializer.edge.options import ReplyOptions
+
     with opened(checkpoint) as (specializer, _):
-        reply = specializer.ask(agent, text, mode=mode)
+        reply = specializer.ask(agent, text, mode=mode, options=ReplyOptions(caution=caution))
     usage = reply.usage
     if as_json:
         print_json(

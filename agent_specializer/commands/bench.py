@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from agent_specializer.commands import bench_langchain
-from agent_specializer.commands.console import Checkpoint, Json, print_json
+from agent_specializer.commands.console import Caution, Checkpoint, Json, print_json
 
 if TYPE_CHECKING:
     from agent_specializer.settings import Settings
@@ -47,6 +47,7 @@ def accuracy(
     baseline: Annotated[
         list[str] | None, typer.Option(help="MODE=FOLDER, the checkpoint of a trained baseline; repeatable.")
     ] = None,
+    caution: Caution = 0.0,
     calls: Annotated[bool, typer.Option(help="Decode whole calls, or decide on the tool only.")] = True,
     as_json: Json = False,
     checkpoint: Checkpoint = None,
@@ -66,6 +67,7 @@ def accuracy(
             limit=limit,
             seed=seed,
             requests=requests,
+            caution=caution,
             out=out,
             checkpoint=checkpoint,
             baselines=_folders(baseline or []),

@@ -21,6 +21,21 @@ Checkpoint = Annotated[
 ]
 
 
+def _between(value: float) -> float:
+    if not -100 <= value <= 100:  # no number is not, either
+        raise typer.BadParameter(f"{value:g} is not between -100 and 100")
+    return value
+
+
+Caution = Annotated[
+    float,
+    typer.Option(
+        help="Nats that words gain on the first call: above 0 rather words, below 0 rather calls.",
+        callback=_between,
+    ),
+]
+
+
 @contextmanager
 def opened(checkpoint: Path | None = None) -> Iterator[tuple[Specializer, Progress]]:
     """A Specializer on the home of the settings, which reports slow work on stderr."""

@@ -76,6 +76,7 @@ def decode_reply(job: Job) -> Generator[Feed, Seen, Outcome]:
         unsaid: tuple[str, ...] = ()
         if not made and None not in barred:
             unsaid = yield from _asking(job, tail, scores)
+            scores[-1] += job.options.caution
         ranking = _ranking(scores, job.scorer.temperature, names, barred)
         if not outcome.calls:
             outcome.choices, outcome.confidence = ranking, ranking[0].probability

@@ -24,6 +24,8 @@ class ReplyOptions(BaseModel):
     stop: tuple[str, ...] = ()
     """Words end before the first of these."""
     tool_choice: str = "auto"
+    caution: float = Field(default=0.0, ge=-100, le=100)
+    """Nats that answering in words gains on the first call: above 0 it rather asks back or talks, below 0 it rather calls."""
     parallel_calls: bool = True
     """False: at most one call."""
     timeout: float | None = Field(default=None, gt=0)

@@ -53,6 +53,7 @@ def run_accuracy(
     limit: int | None = None,
     seed: int = 0,
     requests: int = KNOWN_REQUESTS,
+    caution: float = 0.0,
     out: Path | None = None,
     checkpoint: Path | None = None,
     baselines: dict[str, Path] | None = None,
@@ -69,6 +70,7 @@ def run_accuracy(
     Args:
         tools: tools per toolset, N; limit: examples, None for all.
         requests: of each tool that the mode with_requests knows, at most; they are drawn from what `limit` leaves out.
+        caution: of each reply, in every mode (`ReplyOptions`).
         checkpoint: folder of another generator than the bundle's; baselines: folders of the baselines' by
             mode.
         calls: False stops each reply at its first tool, several times faster: right is any tool of the gold
@@ -82,6 +84,8 @@ def run_accuracy(
     chosen = check_modes(modes)
     _check(tools=tools, distractors=distractors, names=names, limit=limit, requests=requests, out=out)
     settings = settings or load_settings()
+    # Words are not judged, so the first one is enough.
+    options = ReplyOptions(max_tokens=MAX_TOKENS, stop=(" ",), keep_prefix=True, caution=caution)
     progress("reading the examples", None)
     groups = load_groups(
         toolsets,
@@ -112,7 +116,7 @@ def run_accuracy(
             for item in group.items:
                 done = len(outcomes[mode])
                 progress(f"{mode} {done}/{items}", (place + done / items) / len(chosen))
-                outcome, row = _ask(seat, group, item, calls=calls)
+                outcome, row = _ask(seat, group, item, options, calls=calls)
                 outcomes[mode].append(outcome)
                 rows.append({"mode": mode, "group": number, **row})
         seconds[mode] = time.perf_counter() - start
@@ -140,7 +144,7 @@ def run_accuracy(
             "generators": {mode: bench.generator(mode).fingerprint for mode in trained},
             "groups": len(groups),
             "tools_per_toolset": {"min": min(sizes), "mean": sum(sizes) / len(sizes), "max": max(sizes)},
-            "options": _options().model_dump(mode="json"),
+            "options": options.model_dump(mode="json"),
             "seconds": seconds,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": machine(),
@@ -183,9 +187,11 @@ def write_lines(path: Path, rows: Iterable[Any]) -> None:
     _write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def _ask(seat: Seat, group: Group, item: Item, *, calls: bool) -> tuple[Outcome, dict[str, Any]]:
+def _ask(
+    seat: Seat, group: Group, item: Item, options: ReplyOptions, *, calls: bool
+) -> tuple[Outcome, dict[str, Any]]:
     try:
-        reply = _reply(seat, group, item) if calls else _first_choice(seat, group, item)
+        reply = (_reply if calls else _first_choice)(seat, group, item, options)
     except (DecodeError, SchemaNotSupported) as error:
         outcome = failed(item, error)
         return outcome, item_row(group, item, outcome, None)
@@ -193,17 +199,17 @@ def _ask(seat: Seat, group: Group, item: Item, *, calls: bool) -> tuple[Outcome,
     return outcome, item_row(group, item, outcome, reply)
 
 
-def _reply(seat: Seat, group: Group, item: Item) -> Reply:
+def _reply(seat: Seat, group: Group, item: Item, options: ReplyOptions) -> Reply:
     return seat.engine.reply(
         item.messages,
         group.toolset,
         adapter=seat.adapter,
         tools_in_prompt=seat.tools_in_prompt,
-        options=_options(),
+        options=options,
     )
 
 
-def _first_choice(seat: Seat, group: Group, item: Item) -> Reply:
+def _first_choice(seat: Seat, group: Group, item: Item, options: ReplyOptions) -> Reply:
     """A reply that ends with the choice of its first tool: one call without arguments, or none."""
     began = time.perf_counter()
     events = seat.engine.stream(
@@ -211,7 +217,7 @@ def _first_choice(seat: Seat, group: Group, item: Item) -> Reply:
         group.toolset,
         adapter=seat.adapter,
         tools_in_prompt=seat.tools_in_prompt,
-        options=_options(),
+        options=options,
     )
     with closing(cast("Generator[Event, None, None]", events)):  # the model stops here
         choice = next(event for event in events if isinstance(event, ChoiceMade))
@@ -230,11 +236,6 @@ def _known(groups: Sequence[Group]) -> dict[str, float]:
     """How many requests the tools of `groups` have on average, and which share of them has any."""
     counts = [len(tool.requests) for group in groups if group.knowing for tool in group.knowing.tools]
     return {"mean": sum(counts) / len(counts), "tools_with_any": sum(map(bool, counts)) / len(counts)}
-
-
-def _options() -> ReplyOptions:
-    # Words are not judged, so the first one is enough.
-    return ReplyOptions(max_tokens=MAX_TOKENS, stop=(" ",), keep_prefix=True)
 
 
 def _spare(toolsets: Iterable[Toolset], groups: Sequence[Group]) -> Toolset | None:

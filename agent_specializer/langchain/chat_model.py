@@ -68,6 +68,8 @@ class ChatSpecialized(Connection, BaseChatModel):
 
     toolset: Toolset | None = None
     """Tools and instructions to use instead of a registered agent's."""
+    caution: float = Field(default=0.0, ge=-100, le=100)
+    """Above 0 it rather answers in words, below 0 it rather calls; in nats (`ReplyOptions.caution`). Per call: the keyword of that name."""
     min_confidence: float = Field(default=0.0, ge=0, le=1)
     """Under it a call raises `Unsure` as soon as its first choice is made: nothing is written or streamed before."""
 
@@ -81,7 +83,8 @@ class ChatSpecialized(Connection, BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return self.identifying() | {"toolset": self.toolset.fingerprint if self.toolset else None}
+        toolset = self.toolset.fingerprint if self.toolset else None
+        return self.identifying() | {"toolset": toolset, "caution": self.caution}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
@@ -280,6 +283,7 @@ class ChatSpecialized(Connection, BaseChatModel):
             seed=self.seed if given("seed") is None else given("seed"),
             stop=tuple(text for text in (stop or self.stop or ()) if text),
             timeout=given("timeout") or self.timeout,
+            caution=self.caution if given("caution") is None else given("caution"),
             parallel_calls=kwargs.get("parallel_tool_calls") is not False,
         )
 

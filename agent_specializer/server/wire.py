@@ -34,11 +34,13 @@ class ChatRequest(BaseModel):
     max_completion_tokens: int | None = Field(default=None, ge=1)
     stop: str | list[str] | None = None
     seed: int | None = None
+    caution: float | None = Field(default=None, ge=-100, le=100)
+    """No part of OpenAI's: `ReplyOptions.caution`."""
     n: Literal[1] | None = None
 
     def settings(self) -> dict[str, Any]:
         """The keywords of ChatSpecialized's call."""
-        names = ("tools", "tool_choice", "response_format", "temperature", "seed")
+        names = ("tools", "tool_choice", "response_format", "temperature", "seed", "caution")
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         limit = self.max_completion_tokens or self.max_tokens
         if limit is not None:

@@ -22,7 +22,7 @@ from agent_specializer.loragen import Adapter, ChoiceHead
 from agent_specializer.loragen.adapter import rounded
 from agent_specializer.loragen.features import likeness, words_of
 from agent_specializer.loragen.requests import ELSEWHERE
-from agent_specializer.messages import Call, Message, Reply
+from agent_specializer.messages import Call, Choice, Message, Reply
 from agent_specializer.specs import Toolset, ToolSpec
 
 TEXTS = (
@@ -309,6 +309,30 @@ def test_that_a_result_is_there_counts_where_one_was_given_and_nowhere_else(
     assert before[0] > 1, "one call: this test shows nothing"
     assert before[1] > 0
     assert after == [before[0], 0]
+
+
+def test_caution_moves_whether_the_first_tool_is_called_and_nothing_else(
+    engine: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
+) -> None:
+    adapter = make_adapter(engine.pool, toolset)
+
+    def choices(caution: float, messages: list[Message], **wishes: str) -> list[Choice]:
+        options = ReplyOptions(max_tokens=40, max_calls=1, caution=caution, **wishes)
+        reply = engine.reply(messages, toolset, adapter=adapter, options=options)
+        (batched,) = engine.reply_batch([Request(messages, toolset, adapter, options=options)])
+        assert [choice.name for choice in batched.choices] == [choice.name for choice in reply.choices]
+        return list(reply.choices)
+
+    asked = say("dim it")
+    assert choices(100, asked)[0].name is None
+    ready, plain = choices(-100, asked), choices(0, asked)
+    assert ready[-1].name is None
+    tools = [choice for choice in plain if choice.name is not None]
+    assert [(c.name, c.score) for c in ready[:-1]] == [(c.name, pytest.approx(c.score)) for c in tools]
+    words = {caution: {c.name: c.score for c in choices(caution, asked)}[None] for caution in (0, 2.5)}
+    assert words[2.5] - words[0] == pytest.approx(2.5, abs=1e-4)
+    assert choices(100, asked, tool_choice="any")[0].name is not None
+    assert choices(100, TURNS[:3]) == choices(0, TURNS[:3]), "a call was made: whether it is complete"
 
 
 def test_keys_score_alike_in_a_batch_and_one_by_one(

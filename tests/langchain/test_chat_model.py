@@ -336,6 +336,14 @@ def test_too_little_confidence_is_an_error_before_anything_is_written(bare):
     )
 
 
+def test_caution_is_set_for_a_model_or_for_a_call(bare):
+    careful = bare.model_copy(update={"caution": 100}).bind_tools([set_light, get_time])
+    assert careful.invoke("dim").tool_calls == []
+    assert len(careful.invoke("dim", caution=-100).tool_calls) > 0
+    assert len(bare.bind_tools([set_light, get_time], caution=-100).invoke("dim").tool_calls) > 0
+    assert "caution" in bare._identifying_params
+
+
 def test_a_busy_store_is_tried_again(model, monkeypatch):
     toolset, failures = model.specializer.registry.toolset, iter([StoreError("database is locked")] * 2)
 

@@ -72,6 +72,15 @@ def test_tools_of_the_request(client):
     assert words["finish_reason"] == "stop"
 
 
+def test_caution_is_a_word_of_ours(client):
+    def finish(**body: Any) -> str:
+        return _ask(client, **body).json()["choices"][0]["finish_reason"]
+
+    assert finish(caution=-100) == "tool_calls"
+    assert finish(caution=100) != "tool_calls"
+    assert _ask(client, caution=1e9).status_code == 400
+
+
 def test_a_stream_joins_to_the_reply(client):
     body = {"model": client.bundle, "tools": TOOLS, "tool_choice": "required", "stream": True}
     response = _ask(client, **body, stream_options={"include_usage": True})
