@@ -79,6 +79,19 @@ def accuracy(
 
 
 @app.command()
+def caution(
+    report: Annotated[Path, typer.Argument(help="A report of `bench accuracy`.")],
+    mode: Annotated[str, typer.Option(help="Whose first choices.")] = "specialized",
+    as_json: Json = False,
+) -> None:
+    """Tell how often calls and words would be right with another --caution."""
+    from agent_specializer.evaluation.caution import lines, run_caution
+
+    found = run_caution(report, mode=mode)
+    print_json(found) if as_json else print("\n".join(lines(found)))
+
+
+@app.command()
 def latency(
     tools: Annotated[int, typer.Option(help="Tools per toolset.")] = 12,
     repetitions: Annotated[int, typer.Option(help="Of everything; medians are reported.")] = 5,

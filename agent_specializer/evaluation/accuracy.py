@@ -28,7 +28,7 @@ from agent_specializer.evaluation.modes import Seat, Workbench, check_modes
 from agent_specializer.evaluation.tasks import Group, Item, load_groups
 from agent_specializer.examples import read_toolsets
 from agent_specializer.examples.compose import Distractors, Names
-from agent_specializer.messages import Call, Reply, Usage
+from agent_specializer.messages import Call, Message, Reply, Usage
 from agent_specializer.progress import Progress, silent
 from agent_specializer.settings import Settings, load_settings
 
@@ -164,6 +164,7 @@ def item_row(group: Group, item: Item, outcome: Outcome, reply: Reply | None) ->
         "own": list(group.own),
         "category": item.category,
         "request": item.messages[-1].content if item.messages else "",
+        "after_a_call": _called(item.messages),
         "gold_names": sorted({call.name for call in item.calls}),
         "gold": [call.model_dump() for call in item.calls],
         "made": [call.model_dump() for call in reply.calls] if reply else [],
@@ -175,6 +176,16 @@ def item_row(group: Group, item: Item, outcome: Outcome, reply: Reply | None) ->
             if key not in {"index", "made", "has_calls"}
         },
     }
+
+
+def _called(messages: Sequence[Message]) -> bool:
+    """Whether the newest turn has made a call already."""
+    for message in reversed(messages):
+        if message.role == "user":
+            return False
+        if message.calls:
+            return True
+    return False
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -26,7 +26,7 @@ def run_threshold(report: Path, *, accuracy: float = 0.9, mode: str = "specializ
     """
     if not 0 < accuracy <= 1:
         raise ConfigError(f"--accuracy {accuracy:g} is no share", hint="give a number above 0, up to 1")
-    found = _read(report).get("calibration", {}).get(mode)
+    found = read_report(report).get("calibration", {}).get(mode)
     if not found:
         raise ConfigError(
             f"{report} says nothing of the confidence of {mode!r}",
@@ -37,7 +37,7 @@ def run_threshold(report: Path, *, accuracy: float = 0.9, mode: str = "specializ
         "mode": mode,
         "accuracy": accuracy,
         "chosen": choose(found["coverage"], accuracy),
-        "toolsets": _toolsets(report.with_suffix(".items.jsonl"), mode),
+        "toolsets": _toolsets(report, mode),
     }
 
 
@@ -95,14 +95,32 @@ def lines(found: dict[str, Any]) -> list[str]:
     return told
 
 
-def _toolsets(path: Path, mode: str) -> dict[str, Any] | None:
-    if not path.is_file():
+def _toolsets(report: Path, mode: str) -> dict[str, Any] | None:
+    if not _items(report).is_file():
         return None
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    return gaps([row for row in rows if row["mode"] == mode])
+    return gaps([row for row in read_items(report) if row["mode"] == mode])
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _items(report: Path) -> Path:
+    return report.with_suffix(".items.jsonl")
+
+
+def read_items(report: Path) -> list[dict[str, Any]]:
+    """The lines beside a report (`accuracy.item_row`). Raises NotFound, IntakeError."""
+    path = _items(report)
+    try:
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    except FileNotFoundError:
+        raise NotFound(
+            f"beside the report lies no {path.name!r}",
+            hint="`bench accuracy --out` writes both: keep them together",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise IntakeError(f"no lines of a report: {error}", source=str(path)) from error
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """A report of `bench accuracy`. Raises NotFound, IntakeError."""
     try:
         report = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
