@@ -76,8 +76,9 @@ class Source:
         self.request = _request(text)
         self._folded = _folded(self.text)
         self._starts = [match.start() for match in re.finditer(r"\w+", self.text)]
-        self._numbers = {_plain(match[0]): match.span() for match in NUMBERS.finditer(self.text)}
+        self._numbers = [(_plain(match[0]), match.span()) for match in NUMBERS.finditer(self.text)]
         self._forms = self._find_forms()
+        self._left: tuple[Span, ...] = ()
         self._tokens: dict[str, list[int]] = {}
         self._free = self.text
         self._known: dict[bytes, list[int]] = {}
@@ -89,6 +90,24 @@ class Source:
             other._free = other._free[:start] + TAKEN * (end - start) + other._free[end:]
         other._known = {}
         return other
+
+    def leaving(self, spans: Sequence[Span]) -> Source:
+        """The same, but what stands at `spans` is not gone on with, and is no number or string that fits where others are."""
+        other = self.without(spans)
+        other._left = tuple(spans)
+        return other
+
+    def find(self, texts: Iterable[str]) -> list[Span]:
+        """Where parts of the request stand, one behind the other; those that do not are left out."""
+        found: list[Span] = []
+        at = self.request[0]
+        for text in texts:
+            bare = MARKS.sub("", text).strip()
+            start = self.text.find(bare, at)
+            if bare and start >= 0:
+                at = start + len(bare)
+                found.append((start, at))
+        return found
 
     def fitting(
         self, matcher: LLMatcher, begun: str = "", *, loosely: bool = False
@@ -103,24 +122,27 @@ class Source:
         """
         if self._completes(matcher, ANYTHING):
             return None
-        found: dict[str, Span] = {}
+        found: list[tuple[str, Span]] = []
         for span, forms in self._forms.items():
             for form in forms:
                 rest = form[len(begun) :]
                 if form.startswith(begun) and self._completes(matcher, rest):
                     is_shaped = form == forms[0] and _is_shaped(form)
                     if loosely or is_shaped or not self._completes(matcher, _other_word(rest)):
-                        found[form] = span
+                        found.append((form, span))
                         break  # as it stands there, if that is allowed
-        return found
+        return self._free_ones(found)
 
     def numbers(self, matcher: LLMatcher) -> dict[str, Span]:
         """The numbers of the conversation that are allowed where `matcher` is, and where they stand."""
-        return {
-            number: span
-            for number, span in self._numbers.items()
-            if matcher.validate_tokens(tokens := self._vocabulary.tokens.tokenize_str(number)) == len(tokens)
-        }
+        return self._free_ones(
+            [
+                (number, span)
+                for number, span in self._numbers
+                if matcher.validate_tokens(tokens := self._vocabulary.tokens.tokenize_str(number))
+                == len(tokens)
+            ]
+        )
 
     def towards(self, written: str, wanted: Iterable[str]) -> set[int]:
         """Ids of the tokens that go on with one of `wanted`, of which `written` is there."""
@@ -146,6 +168,15 @@ class Source:
         if text and any(ENDS.match(self._free, at) for at in behind):
             found |= set(self._vocabulary.ends_string.tolist())
         return sorted(found)
+
+    def _free_ones(self, found: Sequence[tuple[str, Span]]) -> dict[str, Span]:
+        """Those of `found` that stand at no place that is left; all where there are no others."""
+        free = [
+            (text, span)
+            for text, span in found
+            if not any(start <= span[0] < end for start, end in self._left)
+        ]
+        return dict(free or found)
 
     def _first(self, texts: set[str]) -> set[int]:
         """The first token of each of `texts` that is not empty."""

@@ -83,7 +83,7 @@ def decode_reply(job: Job) -> Generator[Feed, Seen, Outcome]:
             outcome.first_token_seconds = time.perf_counter() - job.began
             if ranking[0].name is None:
                 outcome.missing = unsaid
-        spent = yield from _call(job, outcome, tail, sampler, budget, ranking, closed)
+        spent = yield from _call(job, outcome, tail, sampler, budget, ranking, closed, words)
         if spent is None:
             break
         budget -= spent
@@ -137,6 +137,7 @@ def _call(
     budget: int,
     ranking: tuple[Choice, ...],
     closed: set[str | None],
+    words: Tensor | None,
 ) -> Generator[Feed, Seen, int | None]:
     """Makes the best-ranked call that has not been made yet; tokens of its arguments, or None where none is to follow.
 
@@ -161,7 +162,7 @@ def _call(
             show(CallDelta(index, name, text))
 
         tail.tokens += chosen
-        planned = yield from plan(job, tail.feed, job.toolset.tool(name), budget)
+        planned = yield from plan(job, tail.feed, job.toolset.tool(name), budget, words)
         try:
             arguments = yield from decode_arguments(
                 tail,

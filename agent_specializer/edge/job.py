@@ -17,9 +17,10 @@ from agent_specializer.edge.grammar import Grammars
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.passes import Seen
 from agent_specializer.edge.said import Beginnings, beginnings
+from agent_specializer.edge.sentences import Range, elsewhere, sentences
 from agent_specializer.edge.sharing import Fits, evidence, fitting
 from agent_specializer.errors import SchemaNotSupported
-from agent_specializer.loragen.toolkeys import ChoiceHead
+from agent_specializer.loragen.toolkeys import Asked, ChoiceHead
 from agent_specializer.messages import Call
 from agent_specializer.specs import Toolset, ToolSpec
 
@@ -62,14 +63,18 @@ class Scorer:
             return calibrated.cpu()
         head = self.head
         device = head.log_alpha.device
-        asked = None
-        if seen.words is not None and head.query is not None:
-            asked = head.read(*_all_of(seen.words[self.newest :].to(device)))
+        asked = self.asked(seen.words)
         again = torch.tensor([[name in made for name in self.names]], device=device)
         calibrated, keys = calibrated[None].to(device), self.keys.to(device)
         lift = None if self.lift is None else self.lift.to(device)
         scored = head(calibrated, asked, keys, bool(made), again, answered, lift)
         return scored[0].float().cpu()
+
+    def asked(self, words: Tensor | None) -> Asked | None:
+        """What is made of the newest turn, of the `words` of a prompt (tokens, hidden); None where there are no keys."""
+        if words is None or self.head is None or self.head.query is None:
+            return None
+        return self.head.read(*_all_of(words[self.newest :].to(self.head.log_alpha.device)))
 
     @property
     def asks(self) -> bool:
@@ -95,6 +100,20 @@ class Scorer:
 def _all_of(words: Tensor) -> tuple[Tensor, Tensor]:
     """One conversation's words (tokens, hidden) as a batch of one, and that all of them are there."""
     return words[None], torch.ones(1, len(words), dtype=torch.bool, device=words.device)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the values of a call are taken from.
+
+    Attributes:
+        begins: the tokens with which a value can begin. source: what is copied from. fits: what stands there for each parameter
+            whose schema allows but some values.
+    """
+
+    begins: Beginnings
+    source: Source
+    fits: Fits
 
 
 @dataclass(frozen=True)
@@ -139,6 +158,37 @@ class Job:
         if tool.name not in self._fits:
             self._fits[tool.name] = fitting(self.source, self.grammars.of(tool))
         return self._fits[tool.name]
+
+    def said(self, tool: ToolSpec, words: Tensor | None) -> Said:
+        """What the values of a call of `tool` are taken from: not from sentences that are about another one.
+
+        Args:
+            words: (tokens, hidden), of the prompt; None where there are no keys.
+        """
+        leaving = self._elsewhere(tool, words)
+        if not leaving:
+            return Said(self.begins, self.source, self.fits(tool))
+        left = {at for start, end in leaving for at in range(start, end)}
+        kept = [self.prompt[at] for at in range(self.conversation, len(self.prompt)) if at not in left]
+        source = self.source.leaving(
+            self.source.find(str(self.tokenizer.decode(self.prompt[start:end])) for start, end in leaving)
+        )
+        return Said(beginnings(self.tokenizer, kept), source, fitting(source, self.grammars.of(tool)))
+
+    def _elsewhere(self, tool: ToolSpec, words: Tensor | None) -> list[Range]:
+        scorer = self.scorer
+        asked = scorer.asked(words) if scorer.keys.numel() else None
+        if asked is None or scorer.head is None:
+            return []
+        first = scorer.newest
+        ranges = [(start - first, end - first) for start, end in self._sentences]
+        keys, index = scorer.keys.to(asked.vectors.device), scorer.names.index(tool.name)
+        found = elsewhere(asked.vectors[0], keys, scorer.head.back, ranges, index)
+        return [(start + first, end + first) for start, end in found]
+
+    @cached_property
+    def _sentences(self) -> list[Range]:
+        return sentences(self.tokenizer, self.prompt, self.scorer.newest)
 
     def evidence(self) -> Tensor:
         """What the values in the request say for each tool, (tools,) float32 in nats; nothing for one that cannot be called."""
