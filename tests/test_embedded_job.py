@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from agent_specializer import Specializer, ToolSpec
+from agent_specializer.edge import sentences
 from agent_specializer.edge.job import Scorer
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.loragen.models import LINEARS, decoder, gated_mlps
@@ -147,3 +148,34 @@ def test_two_known_requests_tell_tools_apart_of_which_nothing_else_is_known(spec
         specializer.add_requests(name, requests)
     assert right() == len(asked)
     assert without <= len(asked) // 2
+
+
+def test_of_two_chores_each_gets_its_own_words(
+    specializer: Specializer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tool(name: str, description: str, first: str, **others: str) -> ToolSpec:
+        properties = {name: {"type": type_} for name, type_ in {first: "string", **others}.items()}
+        parameters = {"type": "object", "properties": properties, "required": [first]}
+        return ToolSpec(name=name, description=description, parameters=parameters)
+
+    many = [
+        tool("book_table", "Book a table at a restaurant", "restaurant", people="integer", time="string"),
+        tool("get_directions", "Directions from one place to another", "destination", start="string"),
+        tool("delete_user", "Delete a user's account", "user_id", reason="string"),
+        tool("order_parts", "Order spare parts for a machine", "part", quantity="integer", machine="string"),
+    ]
+    specializer.create_agent("many", many)
+    asked = {
+        "Delete the account of user K7Qf2. Then order spare parts: the pump wheel.": "order_parts",
+        "Order 12 pump wheels for the press. Then book a table at Luigi's at eight.": "book_table",
+    }
+
+    def arguments(text: str) -> dict[str, Any]:
+        options = ReplyOptions(tool_choice=asked[text], max_calls=1)
+        return specializer.ask("many", text, options=options).calls[0].arguments
+
+    orders, booking = map(arguments, asked)
+    assert "K7Qf2" not in orders.values()
+    assert booking == {"restaurant": "Luigi's", "time": "eight"}
+    monkeypatch.setattr(sentences, "AHEAD", 9.0)  # each sentence is everybody's
+    assert "K7Qf2" in arguments(next(iter(asked))).values()
