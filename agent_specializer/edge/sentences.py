@@ -1,6 +1,6 @@
 """Which sentences of a request are about another tool than the one that is called: nothing is copied from these.
 
-Of "Book a table at Chez Paul. Then tell me the way to the museum." a small model sends the navigation to Chez Paul. The adapter's keys
+Of "Order 12 pump wheels for the press. Then book a table at Luigi's at eight." a small model books for 12 people. The adapter's keys
 tell which sentence is whose: one that is much more like another tool than like the chosen one is that tool's chore.
 """
 

@@ -82,7 +82,15 @@ def run_accuracy(
             checkpoint.
     """
     chosen = check_modes(modes)
-    _check(tools=tools, distractors=distractors, names=names, limit=limit, requests=requests, out=out)
+    _check(
+        tools=tools,
+        distractors=distractors,
+        names=names,
+        limit=limit,
+        requests=requests,
+        caution=caution,
+        out=out,
+    )
     settings = settings or load_settings()
     # Words are not judged, so the first one is enough.
     options = ReplyOptions(max_tokens=MAX_TOKENS, stop=(" ",), keep_prefix=True, caution=caution)
@@ -256,12 +264,21 @@ def _spare(toolsets: Iterable[Toolset], groups: Sequence[Group]) -> Toolset | No
 
 
 def _check(
-    *, tools: int, distractors: str, names: str, limit: int | None, requests: int, out: Path | None
+    *,
+    tools: int,
+    distractors: str,
+    names: str,
+    limit: int | None,
+    requests: int,
+    caution: float,
+    out: Path | None,
 ) -> None:
     if tools < 1:
         raise ConfigError(f"--tools {tools}: a toolset has at least one tool", hint="12 is usual")
     if requests < 1:
         raise ConfigError(f"--requests {requests}: at least one", hint="4 is usual")
+    if not -100 <= caution <= 100:
+        raise ConfigError(f"--caution {caution:g} is not between -100 and 100", hint="it is 0 by default")
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit {limit}: at least one example", hint="leave it out to use all examples")
     if distractors not in ("random", "similar"):

@@ -123,6 +123,7 @@ def test_a_missing_baseline_is_said_before_anything_runs(tiny_bench, tmp_path):
         ({"modes": []}, "none was given"),
         ({"tools": 0}, "at least one tool"),
         ({"limit": 0}, "at least one example"),
+        ({"caution": float("nan")}, "nan is not between"),
         ({"distractors": "far"}, "no 'far' distractors"),
         ({"names": "new"}, "cannot be 'new'"),
     ],
