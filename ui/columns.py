@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
 
     from agent_specializer.edge.events import Event
+    from agent_specializer.edge.options import ReplyOptions
 
 COLUMNS = {
     "specialized": "Specialised",
@@ -48,12 +49,17 @@ Outcome = Reply | Failed
 
 
 def events(
-    service: Specializer, agent: str, messages: Sequence[Message], column: str, other: str | None
+    service: Specializer,
+    agent: str,
+    messages: Sequence[Message],
+    column: str,
+    other: str | None,
+    options: ReplyOptions,
 ) -> Iterator[Event]:
     """What one column streams."""
     if column == "control":
-        return stream_with_other_adapter(service, agent, messages, other or agent)
-    return service.stream(agent, messages, mode=column)  # type: ignore[arg-type]
+        return stream_with_other_adapter(service, agent, messages, other or agent, options=options)
+    return service.stream(agent, messages, mode=column, options=options)  # type: ignore[arg-type]
 
 
 def stream(
@@ -62,7 +68,8 @@ def stream(
     agent: str,
     messages: Sequence[Message],
     column: str,
-    other: str | None = None,
+    other: str | None,
+    options: ReplyOptions,
 ) -> Outcome:
     """Ask, drawing into `place` what comes as it comes."""
     from agent_specializer.edge.events import CallDelta, ChoiceMade, Done, TextDelta
@@ -72,7 +79,7 @@ def stream(
     words = ""
     place.caption(":material/hourglass_empty: Waiting for the model …")
     try:
-        for event in events(service, agent, messages, column, other):
+        for event in events(service, agent, messages, column, other, options):
             if isinstance(event, Done):
                 return event.reply
             if isinstance(event, ChoiceMade) and event.name is not None:

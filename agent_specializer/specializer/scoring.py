@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 import tool_specs
+from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.errors import DecodeError, IntakeError
 from agent_specializer.examples.compare import same_calls
 from agent_specializer.messages import Call, Mode, Reply
@@ -64,14 +65,16 @@ def score(
     requests: Sequence[ExampleRequest],
     modes: Sequence[Mode],
     on_done: Callable[[int, int], None],
+    *,
+    options: ReplyOptions | None = None,
 ) -> list[Scored]:
-    """Ask every request in every mode. A reply that cannot be completed counts as wrong."""
+    """Ask every request in every mode, with the same `options`. A reply that cannot be completed counts as wrong."""
     rows: list[Scored] = []
     total = len(requests) * len(modes)
     for mode in modes:
         for example in requests:
             try:
-                reply, error = service.ask(agent, example.request, mode=mode), ""
+                reply, error = service.ask(agent, example.request, mode=mode, options=options), ""
             except DecodeError as failed:
                 reply, error = Reply(), failed.message
             names = sorted(call.name for call in reply.calls) == sorted(call.name for call in example.calls)

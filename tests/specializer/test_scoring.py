@@ -6,6 +6,7 @@ import pytest
 
 import tool_specs
 from agent_specializer import Specializer
+from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.errors import DecodeError, IntakeError
 from agent_specializer.messages import Call, Reply
 from agent_specializer.specializer.scoring import read_requests, score, shipped_examples
@@ -39,7 +40,10 @@ def test_a_reply_is_right_in_tool_and_in_arguments_and_an_error_is_wrong(
         "prompted": Reply(calls=(Call(name="set_light", arguments={"on": False}),)),
     }
 
-    def ask(self, agent, request, *, mode):  # type: ignore[no-untyped-def]
+    careful = ReplyOptions(caution=1.0)
+
+    def ask(self, agent, request, *, mode, options):  # type: ignore[no-untyped-def]
+        assert options is careful
         if mode == "base":
             raise DecodeError("the budget is spent")
         return answers[mode] if request == "on" else Reply(content="You are welcome")
@@ -47,7 +51,9 @@ def test_a_reply_is_right_in_tool_and_in_arguments_and_an_error_is_wrong(
     monkeypatch.setattr(Specializer, "ask", ask)
     told: list[tuple[int, int]] = []
     modes = ("specialized", "prompted", "base")
-    rows = score(two_agents, "home", read_requests(LINES), modes, lambda *done: told.append(done))
+    rows = score(
+        two_agents, "home", read_requests(LINES), modes, lambda *done: told.append(done), options=careful
+    )
     assert told == [(n, 6) for n in range(1, 7)]
     assert [(row.mode, row.tool, row.exact) for row in rows] == [
         ("specialized", True, True),

@@ -51,7 +51,7 @@ def forced(monkeypatch: pytest.MonkeyPatch, tool: str) -> None:
     monkeypatch.setattr(
         Specializer,
         "stream",
-        lambda self, agent, messages, mode="specialized": stream(
+        lambda self, agent, messages, mode="specialized", **_: stream(
             self, agent, messages, mode=mode, options=options
         ),
     )
@@ -79,6 +79,25 @@ def test_all_ways_answer_side_by_side_with_what_they_cost(agents: AppTest) -> No
     assert "dim the light" in [text.value for text in app.text]
 
 
+def test_caution_moves_all_columns(agents: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    from agent_specializer.edge.engine import EdgeEngine
+
+    seen: list[float] = []
+    stream = EdgeEngine.stream
+
+    def spying(self, *arguments, options, **others):
+        seen.append(options.caution)
+        return stream(self, *arguments, options=options, **others)
+
+    monkeypatch.setattr(EdgeEngine, "stream", spying)
+    app = opened(agents, "home")
+    app.pills(key="columns").set_value(["specialized", "prompted", "control"]).run()
+    app.slider(key="caution").set_value(2.5).run()
+    app.chat_input[0].set_value("dim the light").run()
+    assert not app.exception
+    assert seen == [2.5, 2.5, 2.5]
+
+
 def test_a_call_waits_for_its_result_and_the_conversation_goes_on(
     agents: AppTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,10 +123,10 @@ def test_a_reply_that_fails_is_an_error_in_its_column_only(
 
     stream = Specializer.stream
 
-    def failing(self, agent, messages, mode="specialized"):  # type: ignore[no-untyped-def]
+    def failing(self, agent, messages, mode="specialized", **others):  # type: ignore[no-untyped-def]
         if mode == "prompted":
             raise DecodeError("the budget of 256 tokens is spent", hint="raise max_tokens")
-        return stream(self, agent, messages, mode=mode)
+        return stream(self, agent, messages, mode=mode, **others)
 
     monkeypatch.setattr(Specializer, "stream", failing)
     app = opened(agents, "home")
@@ -135,6 +154,7 @@ def test_example_requests_are_asked_and_scored(agents: AppTest) -> None:
     app.text_area(key="examples-text").set_value(
         '{"request": "what time is it?", "calls": [{"name": "get_time"}]}\n{"request": "thanks"}'
     ).run()
+    app.slider(key="examples-caution").set_value(-1.5).run()
     next(button for button in app.button if button.label == "Run them all").click().run()
     assert not app.exception
     assert [metric.value.endswith("of 2") for metric in app.metric] == [True, True]

@@ -16,6 +16,9 @@ from ui.columns import COLUMNS, EXPLAINED, Outcome, assistant_turn, card, mock_r
 from ui.service import load_models, registry
 from ui.show import clip, plain, problem
 
+CAUTION = """Above 0 they rather answer in words, below 0 they rather call a tool. In LangChain: `ChatSpecialized(agent=..., caution=...)`;
+`agent-specializer bench caution` tells from example requests which value is right."""
+
 
 @dataclass
 class Turn:
@@ -71,8 +74,10 @@ def heading(column: str, other: str | None) -> str:
     return f"{COLUMNS[column]}: {plain(other)}" if column == "control" and other else COLUMNS[column]
 
 
-def answer(agent: str, turn: Turn, turns: list[Turn]) -> None:
+def answer(agent: str, turn: Turn, turns: list[Turn], caution: float) -> None:
     """Ask every column of a new turn; each reply is kept as soon as it is there."""
+    from agent_specializer.edge.options import ReplyOptions
+
     toolset = registry().toolset(agent)
     show_said(turn)
     places = []
@@ -84,7 +89,9 @@ def answer(agent: str, turn: Turn, turns: list[Turn]) -> None:
     messages = [*conversation(turns), *turn.said]
     turns.append(turn)
     for column, place in zip(turn.columns, places, strict=True):
-        turn.outcomes[column] = stream(place, service, agent, messages, column, turn.other)
+        turn.outcomes[column] = stream(
+            place, service, agent, messages, column, turn.other, ReplyOptions(caution=caution)
+        )
         with place.container():
             lead = turn.outcomes[turn.columns[0]]
             card(turn.outcomes[column], toolset, None if column == turn.columns[0] else lead)
@@ -116,7 +123,7 @@ def results_form(calls: tuple[Call, ...], number: int) -> list[str] | None:
 def chat(agent: str) -> None:
     turns = turns_of(agent)
     toolset = registry().toolset(agent)
-    columns, other = settings(agent)
+    columns, other, caution = settings(agent)
     if turns:
         st.button("New conversation", icon=":material/restart_alt:", type="tertiary", on_click=turns.clear)
     for turn in turns:
@@ -141,14 +148,15 @@ def chat(agent: str) -> None:
     form.empty()
     with ahead:
         try:
-            answer(agent, Turn(said, columns, other), turns)
+            answer(agent, Turn(said, columns, other), turns, caution)
         except SpecializerError as error:
             problem(error)
             return
     st.rerun()
 
 
-def settings(agent: str) -> tuple[list[str], str | None]:
+def settings(agent: str) -> tuple[list[str], str | None, float]:
+    """Which columns, whose adapter the control has, and the caution."""
     others = [row.name for row in registry().agents(limit=1000) if row.name != agent]
     offered = [column for column in COLUMNS if column != "control" or others]
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -163,9 +171,14 @@ def settings(agent: str) -> tuple[list[str], str | None]:
         other = None
         if "control" in chosen:
             other = st.selectbox("Whose adapter", others, key="control-agent", width=220)
+        caution = choose_caution("caution")
     if not chosen:
         st.caption("Choose at least one way to answer.")
-    return [column for column in COLUMNS if column in chosen], other
+    return [column for column in COLUMNS if column in chosen], other, caution
+
+
+def choose_caution(key: str) -> float:
+    return float(st.slider("Caution", -4.0, 4.0, 0.0, 0.5, format="%+.1f", key=key, width=220, help=CAUTION))
 
 
 def examples(agent: str) -> None:
@@ -200,12 +213,15 @@ def examples(agent: str) -> None:
         format_func=COLUMNS.__getitem__,
         key="examples-modes",
     )
+    caution = choose_caution("examples-caution")
     if st.button(
         "Run them all", type="primary", disabled=not (requests and modes), icon=":material/play_arrow:"
     ):
         try:
             service = load_models()
             bar = st.progress(0.0, text="Asking …")
+
+            from agent_specializer.edge.options import ReplyOptions
 
             def on_done(done: int, total: int) -> None:
                 bar.progress(done / total, text=f"{done} of {total}")
@@ -216,6 +232,7 @@ def examples(agent: str) -> None:
                 requests,
                 modes,
                 on_done,
+                options=ReplyOptions(caution=caution),
             )
             bar.empty()
         except SpecializerError as error:
