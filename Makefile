@@ -14,7 +14,7 @@ test: test-fast
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "embedded or browser" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not embedded and not browser" -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not embedded and not browser" -n auto --dist loadfile --no-loadscope-reorder
 
 lint: setup-dev
 	$(BIN)/ruff check .
@@ -24,17 +24,18 @@ lint: setup-dev
 ui: setup-dev
 	$(BIN)/agent-specializer ui
 
+# Python compiles what it imports as it goes: compiling all of torch and transformers ahead takes longer than everything else.
 setup: $(VENV)/.installed
 setup-dev: $(VENV)/.installed-dev
 
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e .
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[dev]'
 	touch $(VENV)/.installed $@
 
 clean:

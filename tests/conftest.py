@@ -32,12 +32,22 @@ _MERGED_WORDS = (
 )
 
 
-SLOWEST = "test_browser_real.py"
+SLOWEST = (
+    "test_browser_real.py",
+    "test_browser_looks.py",
+    "test_training.py",
+    "test_faults.py",
+    "test_standard.py",
+    "test_embedded_bench.py",
+    "test_browser_journey.py",
+)
+"""Files that take longest, longest first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The file that takes longest comes first, so that it does not run alone in the end (with xdist's `--no-loadscope-reorder`)."""
-    items.sort(key=lambda item: item.path.name != SLOWEST)
+    """Files that take longest come first, so that none runs alone in the end (with xdist's `--no-loadscope-reorder`)."""
+    place = {name: number for number, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(SLOWEST)))
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def test_two_requests_in_two_modes(embedded_bundle, tmp_path):
         toolsets=tmp_path / "toolsets.jsonl",
         examples=tmp_path / "examples.jsonl",
         modes=["prompted", "specialized"],
-        tools=6,
+        tools=3,
         limit=2,
         models=embedded_bundle,
         checkpoint=tmp_path / "checkpoint",

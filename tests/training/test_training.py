@@ -262,7 +262,7 @@ def test_when_calls_are_complete_is_learned_from_held_out_requests_for_several(t
 
 def test_the_second_stage_fits_keys_to_requests(trainer):
     """Keys alone choose the right tool of a toolset that was fitted, where before they chose at random."""
-    run = trainer(key_compositions=8, key_examples=8, key_epochs=60, key_lr=1e-2)
+    run = trainer(key_compositions=8, key_examples=8, key_epochs=30, key_lr=1e-2)
     run.run()
     assert run.finished
     fitted = next(row for row in run.history if row.get("stage") == "keys")
