@@ -95,7 +95,7 @@ def test_each_step_is_there_as_soon_as_it_is_done(agents: AppTest, monkeypatch: 
 def test_a_call_grows_on_the_page_while_it_is_decoded(
     agents: AppTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def half_way(self, agent, messages, mode="specialized"):  # type: ignore[no-untyped-def]
+    def half_way(self, agent, messages, mode="specialized", **_):  # type: ignore[no-untyped-def]
         yield ChoiceMade(0, "set_light", 0.9, ())
         yield CallDelta(0, "set_light", '{"on"')
         yield CallDelta(0, "set_light", ": tr")
