@@ -119,7 +119,7 @@ def test_every_command_has_help(run):
         "tools": ["import", "list", "show", "requests", "remove"],
         "agents": ["create", "list", "show", "remove"],
         "cache": ["list", "show", "verify", "evict", "export"],
-        "bench": ["accuracy", "latency"],
+        "bench": ["accuracy", "caution", "latency", "threshold"],
         "db": ["upgrade", "current"],
     }
     listed = run("--help")[1]

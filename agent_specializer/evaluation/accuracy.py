@@ -7,8 +7,6 @@ is written before everything is measured: an interrupted run leaves no report, a
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
@@ -25,6 +23,7 @@ from agent_specializer.evaluation.calibration import calibration
 from agent_specializer.evaluation.machine import machine, versions
 from agent_specializer.evaluation.metrics import Outcome, failed, judge, paired, summary
 from agent_specializer.evaluation.modes import Seat, Workbench, check_modes
+from agent_specializer.evaluation.report_files import items_of, write_json, write_lines
 from agent_specializer.evaluation.tasks import Group, Item, load_groups
 from agent_specializer.examples import read_toolsets
 from agent_specializer.examples.compose import Distractors, Names
@@ -160,7 +159,7 @@ def run_accuracy(
         },
     }
     if out is not None:
-        write_lines(out.with_suffix(".items.jsonl"), rows)
+        write_lines(items_of(out), rows)
         write_json(out, report)
     return report
 
@@ -194,16 +193,6 @@ def _called(messages: Sequence[Message]) -> bool:
         if message.calls:
             return True
     return False
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` to `path`, whole or not at all."""
-    _write(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_lines(path: Path, rows: Iterable[Any]) -> None:
-    """Write one JSON document per line to `path`, whole or not at all."""
-    _write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def _ask(
@@ -289,12 +278,3 @@ def _check(
         raise ConfigError(
             f"there is no folder {str(out.absolute().parent)!r}", hint="make it, or write elsewhere"
         )
-
-
-def _write(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from agent_specializer.errors import ConfigError
 from agent_specializer.evaluation.metrics import mean
-from agent_specializer.evaluation.threshold import read_items, read_report
+from agent_specializer.evaluation.report_files import read_items, read_report
 
 STEPS = tuple(step / 2 for step in range(-8, 9))
 """Cautions that are looked at, in nats from that of the report."""

@@ -20,10 +20,10 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from agent_specializer.errors import ConfigError
-from agent_specializer.evaluation.accuracy import write_json
 from agent_specializer.evaluation.catalogue_cases import Case, catalogue_cases, mixed
 from agent_specializer.evaluation.machine import machine, versions
 from agent_specializer.evaluation.modes import Workbench
+from agent_specializer.evaluation.report_files import write_json
 from agent_specializer.messages import Reply
 from agent_specializer.progress import Progress, silent
 from agent_specializer.settings import Settings, load_settings

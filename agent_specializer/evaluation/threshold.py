@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from agent_specializer.errors import ConfigError, IntakeError, NotFound
+from agent_specializer.errors import ConfigError
 from agent_specializer.evaluation.metrics import interval, mean
+from agent_specializer.evaluation.report_files import items_of, read_items, read_report
 
 
 def run_threshold(report: Path, *, accuracy: float = 0.9, mode: str = "specialized") -> dict[str, Any]:
@@ -96,39 +96,6 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 
 def _toolsets(report: Path, mode: str) -> dict[str, Any] | None:
-    if not _items(report).is_file():
+    if not items_of(report).is_file():
         return None
     return gaps([row for row in read_items(report) if row["mode"] == mode])
-
-
-def _items(report: Path) -> Path:
-    return report.with_suffix(".items.jsonl")
-
-
-def read_items(report: Path) -> list[dict[str, Any]]:
-    """The lines beside a report (`accuracy.item_row`). Raises NotFound, IntakeError."""
-    path = _items(report)
-    try:
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    except FileNotFoundError:
-        raise NotFound(
-            f"beside the report lies no {path.name!r}",
-            hint="`bench accuracy --out` writes both: keep them together",
-        ) from None
-    except (OSError, ValueError) as error:
-        raise IntakeError(f"no lines of a report: {error}", source=str(path)) from error
-
-
-def read_report(path: Path) -> dict[str, Any]:
-    """A report of `bench accuracy`. Raises NotFound, IntakeError."""
-    try:
-        report = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise NotFound(
-            f"there is no report {str(path)!r}", hint="make it with `bench accuracy --out`"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise IntakeError(f"no report: {error}", source=str(path)) from error
-    if not isinstance(report, dict):
-        raise IntakeError("no report: it is no JSON object", source=str(path))
-    return report

@@ -35,7 +35,7 @@ def write_dev_split(
     Raises:
         IntakeError: unusable data. ConfigError: nothing is held out, or `out` is no folder.
     """
-    from agent_specializer.evaluation.accuracy import write_lines
+    from agent_specializer.evaluation.report_files import write_lines
 
     train, dev = read_sources(data, exclude=exclude)
     if not dev:

@@ -11,6 +11,7 @@ import pytest
 from agent_specializer.errors import ConfigError, IntakeError, NotFound
 from agent_specializer.evaluation.accuracy import run_accuracy
 from agent_specializer.evaluation.caution import lines, run_caution
+from agent_specializer.evaluation.report_files import write_lines
 
 
 def row(gold: str | None, *, words: float, first: str = "a", **more: Any) -> dict[str, Any]:
@@ -69,6 +70,12 @@ def test_a_report_that_was_made_under_a_caution_is_told_from_there(report) -> No
     told = shares(run_caution(report(moved, caution=2.0)))
     assert max(told) == 6.0
     assert all(told[caution] == plain[caution] for caution in told.keys() & plain.keys())
+
+
+def test_a_request_may_hold_other_ends_of_lines(report) -> None:
+    path = report([])
+    write_lines(path.with_suffix(".items.jsonl"), [each | {"request": "a\u2028b\x85c"} for each in ROWS])
+    assert run_caution(path)["calls"] == 3
 
 
 def test_without_requests_for_no_tool_nothing_is_balanced(report) -> None:

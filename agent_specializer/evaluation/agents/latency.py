@@ -80,8 +80,8 @@ def run_langchain_latency(
     Raises:
         ConfigError: langchain or langchain-huggingface is not installed, or an argument makes no sense.
     """
-    from agent_specializer.evaluation.accuracy import write_json
     from agent_specializer.evaluation.machine import machine, versions
+    from agent_specializer.evaluation.report_files import write_json
 
     if repetitions < 1 or requests < 1:
         raise ConfigError("repetitions and requests must be at least 1", hint="5 and 3 are usual")

@@ -77,8 +77,8 @@ def run_agents(
             "script": hashlib.sha256(script.model_dump_json().encode()).hexdigest(),
         }
         held = _hold(ways, chosen, _Lines(out, made_with, resume=resume), progress)
-        from agent_specializer.evaluation.accuracy import write_json
         from agent_specializer.evaluation.machine import machine, versions
+        from agent_specializer.evaluation.report_files import write_json
 
         report = {
             "ways": {way: summary(some, seed=seed) for way, some in held.items()},
