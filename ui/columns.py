@@ -56,22 +56,15 @@ def events(
     other: str | None,
     options: ReplyOptions,
 ) -> Iterator[Event]:
-    """What one column streams."""
+    """What one column streams; the model is asked when the first event is."""
     if column == "control":
-        return stream_with_other_adapter(service, agent, messages, other or agent, options=options)
-    return service.stream(agent, messages, mode=column, options=options)  # type: ignore[arg-type]
+        yield from stream_with_other_adapter(service, agent, messages, other or agent, options=options)
+    else:
+        yield from service.stream(agent, messages, mode=column, options=options)  # type: ignore[arg-type]
 
 
-def stream(
-    place: DeltaGenerator,
-    service: Specializer,
-    agent: str,
-    messages: Sequence[Message],
-    column: str,
-    other: str | None,
-    options: ReplyOptions,
-) -> Outcome:
-    """Ask, drawing into `place` what comes as it comes."""
+def stream(place: DeltaGenerator, coming: Iterator[Event]) -> Outcome:
+    """The reply at the end of what is `coming`, which is drawn into `place` as it comes."""
     from agent_specializer.edge.events import CallDelta, ChoiceMade, Done, TextDelta
 
     names: list[str] = []
@@ -79,7 +72,7 @@ def stream(
     words = ""
     place.caption(":material/hourglass_empty: Waiting for the model …")
     try:
-        for event in events(service, agent, messages, column, other, options):
+        for event in coming:
             if isinstance(event, Done):
                 return event.reply
             if isinstance(event, ChoiceMade) and event.name is not None:

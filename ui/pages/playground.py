@@ -12,7 +12,17 @@ from agent_specializer.messages import Call, Message, Mode, Reply
 from agent_specializer.specializer.scoring import Scored, read_requests, score, shipped_examples
 from agent_specializer.specs import Toolset
 from ui.choose import choose_agent
-from ui.columns import COLUMNS, EXPLAINED, Outcome, assistant_turn, card, mock_result, result_turns, stream
+from ui.columns import (
+    COLUMNS,
+    EXPLAINED,
+    Outcome,
+    assistant_turn,
+    card,
+    events,
+    mock_result,
+    result_turns,
+    stream,
+)
 from ui.service import load_models, registry
 from ui.show import clip, plain, problem
 
@@ -87,11 +97,11 @@ def answer(agent: str, turn: Turn, turns: list[Turn], caution: float) -> None:
             places.append(st.empty())
     service = load_models()
     messages = [*conversation(turns), *turn.said]
+    options = ReplyOptions(caution=caution)
     turns.append(turn)
     for column, place in zip(turn.columns, places, strict=True):
-        turn.outcomes[column] = stream(
-            place, service, agent, messages, column, turn.other, ReplyOptions(caution=caution)
-        )
+        coming = events(service, agent, messages, column, turn.other, options)
+        turn.outcomes[column] = stream(place, coming)
         with place.container():
             lead = turn.outcomes[turn.columns[0]]
             card(turn.outcomes[column], toolset, None if column == turn.columns[0] else lead)
