@@ -31,7 +31,7 @@ class Plan:
 
 
 def plan(
-    job: Job, feed: Callable[..., Feed], tool: ToolSpec, budget: int, words: Tensor | None = None
+    job: Job, feed: Callable[..., Feed], tool: ToolSpec, budget: int, words: Tensor | None
 ) -> Generator[Feed, Seen, Plan]:
     """Plans a call of `tool`.
 
