@@ -111,7 +111,7 @@ def export(
     as_json: Json = False,
     checkpoint: Checkpoint = None,
 ) -> None:
-    """Write an adapter for other programs: PEFT, merged safetensors, or GGUF. Keys, grammar and argument LoRA stay here."""
+    """Write an adapter for other programs: PEFT, merged safetensors, or GGUF. Keys, grammar and activated LoRAs stay here."""
     with opened(checkpoint) as (specializer, progress):
         made = specializer.export(
             adapter, format=format, out=out, quantization=quantization, progress=progress

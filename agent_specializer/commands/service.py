@@ -19,7 +19,7 @@ def train(
     steps: Annotated[
         int | None,
         typer.Option(
-            help="Steps in all; 0 with --start: only keys and scalars are fitted. With --arguments-only: steps of these."
+            help="Steps in all; 0 with --start: only keys and scalars are fitted. With --only: steps of that."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
@@ -31,12 +31,12 @@ def train(
     start: Annotated[
         Path | None, typer.Option(help="Begin with the experts of the checkpoint in this folder.")
     ] = None,
-    arguments_only: Annotated[
-        bool,
+    only: Annotated[
+        Literal["arguments", "following"] | None,
         typer.Option(
-            "--arguments-only", help="With --start: keep all of it, train on how arguments are written."
+            help="With --start: keep all of it, train on how arguments are written, or what follows a call."
         ),
-    ] = False,
+    ] = None,
     hours: Annotated[float | None, typer.Option(help="Save and stop after so long, to be resumed.")] = None,
 ) -> None:
     """Train a generator checkpoint, or a baseline on the same data. Each step is a JSON line on stdout."""
@@ -47,12 +47,13 @@ def train(
     from agent_specializer.progress import console_progress
     from agent_specializer.settings import load_settings
     from agent_specializer.training.run import train as run
+    from agent_specializer.training.state import STEPS
     from agent_specializer.training.trainer import TrainOptions
 
     if not data.is_dir():
         raise ConfigError(f"there is no folder {str(data)!r}", hint="name the folder of the example files")
     lines = sys.stdout  # the bar takes what is printed to its own place on stderr
-    counted = {"argument_steps" if arguments_only else "steps": steps} if steps is not None else {}
+    counted = {STEPS.get(only or "", "steps"): steps} if steps is not None else {}
     options = TrainOptions(kind=kind, seed=seed, **counted)
     with console_progress() as progress:
         folder = run(
@@ -63,7 +64,7 @@ def train(
             options=options,
             exclude=tuple(name.strip() for name in exclude.split(",") if name.strip()),
             start=start,
-            arguments_only=arguments_only,
+            only=only or "",
             stop_after=None if hours is None else hours * 3600,
             progress=progress,
             log=lambda row: print(json.dumps(row), file=lines, flush=True),

@@ -1,4 +1,4 @@
-"""The weights under which arguments are written: the model's own with the argument LoRA in its attention.
+"""The weights under which arguments are written, or what follows a call is told: the model's own with a LoRA in its attention.
 
 They are merged once, whatever adapters come and go, since those change the FFN alone; taking them up and putting them down points
 the linears at other tensors. Where only some rows of a batch write, the LoRA runs beside the weights instead.
@@ -14,21 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from agent_specializer.errors import AdapterError
-from agent_specializer.loragen.activated import ArgumentLora
+from agent_specializer.loragen.activated import ActivatedLora
 from agent_specializer.loragen.models import attentions, changed, decoder
 
 
 class Activated:
-    """Puts the argument LoRA into the attention of a model while arguments are written.
+    """Puts an activated LoRA into the attention of a model, for a while.
 
     Not thread-safe: used by whoever holds the engine's lock.
 
     Args:
         model: the edge model; the weights of its attention must not be changed by anyone else.
-        lora: of the generator.
+        lora: of the generator, its argument LoRA or the one for what follows a call.
     """
 
-    def __init__(self, model: nn.Module, lora: ArgumentLora) -> None:
+    def __init__(self, model: nn.Module, lora: ActivatedLora) -> None:
         self.lora = lora
         self._linears: list[tuple[int, str, nn.Linear]] = [
             (layer, name, linears[name])
@@ -43,12 +43,12 @@ class Activated:
         return sum(weight.nbytes for weight in self._merged or ())
 
     @contextmanager
-    def rows(self, writing: Sequence[bool]) -> Iterator[None]:
-        """While open, those rows of a batch that are `writing` run through the LoRA, too."""
-        if not any(writing):
+    def rows(self, some: Sequence[bool]) -> Iterator[None]:
+        """While open, those rows of a batch that are set run through the LoRA, too."""
+        if not any(some):
             yield
             return
-        with self._pointed() if all(writing) else self.beside(torch.tensor(writing)):
+        with self._pointed() if all(some) else self.beside(torch.tensor(some)[:, None]):
             yield
 
     @contextmanager
@@ -65,9 +65,9 @@ class Activated:
             self._point(own)
 
     @contextmanager
-    def beside(self, rows: Tensor) -> Iterator[None]:
-        """The same without merging, for those of `rows` (batch,) bool that are set; differentiable."""
-        chosen = rows[:, None, None]
+    def beside(self, tokens: Tensor) -> Iterator[None]:
+        """The same without merging, for those of `tokens` that are set, (batch, tokens) or (batch, 1) bool; differentiable."""
+        chosen = tokens[..., None]
 
         def change(layer: int, name: str, x: Tensor, out: Tensor) -> Tensor:
             return out + self.lora.added(x, layer, name) * chosen.to(out)
@@ -81,7 +81,7 @@ class Activated:
                 return self.lora.factors(layer, name).merged_into(weight)
         except OverflowError:
             raise AdapterError(
-                f"the argument LoRA gives infinite weights in {name} of layer {layer}",
+                f"an activated LoRA gives infinite weights in {name} of layer {layer}",
                 hint="the generator checkpoint is damaged: restore or retrain it",
             ) from None
 

@@ -134,7 +134,9 @@ def decode_arguments(
         token = only
         if only is None:
             tail.tokens += out[len(tail.tokens) - start :]
-            seen = yield tail.feed(rows=rows, writing=own_weights and value.parameter not in picked)
+            seen = yield tail.feed(
+                rows=rows, under="arguments" if own_weights and value.parameter not in picked else ""
+            )
             token = _pick(
                 seen,
                 rows,

@@ -65,11 +65,17 @@ def decode_reply(job: Job) -> Generator[Feed, Seen, Outcome]:
     asks = bool(job.scorer.keys.numel())
     while True:
         barred = closed | ({None} if wish != "auto" and not outcome.calls else set())
-        seen = yield tail.feed(tree=job.scorer.tree, words=asks and words is None)
-        # What the user wants is read once, before the calls.
-        words = seen.words if words is None else words
-        seen = replace(seen, words=words)
         made = [call.name for call in (*job.made, *outcome.calls)]
+        follows = bool(made) and "following" in job.under
+        if not follows or tail.read < job.behind:
+            seen = yield tail.feed(tree=None if follows else job.scorer.tree, words=asks and words is None)
+            # What the user wants is read once, before the calls.
+            words = seen.words if words is None else words
+        if follows:
+            tail.again(job.behind)
+            seen = yield tail.feed(tree=job.scorer.tree, under="following")
+            tail.again(job.behind)  # arguments and words are written as if there were no such LoRA
+        seen = replace(seen, words=words)
         scores = job.scorer.scores(seen, made=made, answered=bool(job.made) and not outcome.calls)
         if not made:
             scores[:-1] += job.evidence()
@@ -172,13 +178,13 @@ def _call(
                 head_rows=job.head_rows,
                 written=written,
                 copies=planned.copies,
-                own_weights=job.own_weights,
+                own_weights="arguments" in job.under,
             )
         except DecodeError:
             if not outcome.calls:
                 raise
             return None  # the budget ends between calls: those that are complete stand
-        if job.own_weights:
+        if "arguments" in job.under:
             tail.again(start + len(chosen))  # later choices are made as if others had written it
         call = Call(name=name, arguments=arguments)
         if not _repeats(call, known):

@@ -31,10 +31,10 @@ from agent_specializer.edge.passes import Feed, KeysValues, Lanes, Seen
 from agent_specializer.edge.pooled import pooled
 from agent_specializer.edge.recent import Recent
 from agent_specializer.edge.said import openings
-from agent_specializer.edge.transcript import EMPTY, label, newest_turn, render
+from agent_specializer.edge.transcript import EMPTY, behind_request, label, newest_turn, render
 from agent_specializer.edge.turns import Deadline, FairLock
 from agent_specializer.errors import AdapterError, DecodeError
-from agent_specializer.loragen.activated import ArgumentLora
+from agent_specializer.loragen.activated import ActivatedLora
 from agent_specializer.loragen.adapter import Adapter, rounded
 from agent_specializer.loragen.experts import ExpertPool
 from agent_specializer.loragen.models import head_weight
@@ -83,8 +83,9 @@ class EdgeEngine:
         model: a causal LM with gated MLPs; the engine puts merged weights into it and takes them out again.
         pool: the generator's expert pool; without it adapters are refused.
         head: how choices are scored; None: by the calibrated log-probability alone.
-        arguments: the LoRA under which an adapter's arguments are written; None: none.
-        merged_budget_bytes: for the merged weights of recently used adapters; those of `arguments`, once for all adapters, come on top.
+        arguments: the LoRA under which an adapter's arguments are written; following: the one under which it is told what follows a
+            call; None: none.
+        merged_budget_bytes: for the merged weights of recently used adapters; those of activated LoRAs, once for all adapters, come on top.
     """
 
     def __init__(
@@ -94,12 +95,14 @@ class EdgeEngine:
         *,
         pool: ExpertPool | None = None,
         head: ChoiceHead | None = None,
-        arguments: ArgumentLora | None = None,
+        arguments: ActivatedLora | None = None,
+        following: ActivatedLora | None = None,
         merged_budget_bytes: int = 1_000_000_000,
     ) -> None:
         self.model, self.tokenizer, self.pool, self.head = model, tokenizer, pool, head
         self.merged = MergedWeights(model, pool, budget_bytes=merged_budget_bytes) if pool else None
-        self.writing = Activated(model, arguments) if arguments else None
+        loras = {"arguments": arguments, "following": following}
+        self.activated = {name: Activated(model, lora) for name, lora in loras.items() if lora is not None}
         self.grammars = Grammars(tokenizer, head_weight(model).shape[0])
         self._lock = FairLock()
         self._exclusive = 0
@@ -251,7 +254,7 @@ class EdgeEngine:
                 prompt = self._prompt(request)
                 job = self._job(request, prompt, priors, began, emit, None)
                 ids, prefix = self._prefix(request, prompt)
-                lanes = Lanes(self.model, 1, prefix=prefix, writing=self.writing)
+                lanes = Lanes(self.model, 1, prefix=prefix, activated=self.activated)
                 outcome = self._drive(lanes, [decode_reply(replace(job, cached=len(ids)))], deadline)[0]
                 if request.options.keep_prefix and request.tools_in_prompt:
                     self._keep_prefix(request, prompt, lanes)
@@ -286,7 +289,7 @@ class EdgeEngine:
             self.model,
             len(replies),
             weights=weights and (lambda rows: weights([order[row] for row in rows])),
-            writing=self.writing,
+            activated=self.activated,
         )
         for index, outcome in zip(order, self._drive(lanes, replies, deadline), strict=True):
             results[index] = (
@@ -497,7 +500,8 @@ class EdgeEngine:
             unasked=lambda tool: self._unasked_of(request, tool, weights),
             conversation=max(1, prompt.tool_tokens),
             made=tuple(call for message in newest for call in message.calls),
-            own_weights=self.writing is not None and request.adapter is not None,
+            under=frozenset(self.activated if request.adapter and not request.tools_in_prompt else ()),
+            behind=behind_request(self.tokenizer, prompt.text) if newest else len(prompt.ids),
         )
 
     def _finished(self, prompt: _Prompt, outcome: Outcome, began: float) -> Reply:

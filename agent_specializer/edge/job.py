@@ -127,7 +127,7 @@ class Job:
         conversation: first token of the prompt that belongs to the conversation.
         made: calls of the newest turn that were made before this reply: their results stand in the prompt.
         cached: how many tokens of the prompt are in its lane's cache already.
-        own_weights: whether there are weights for writing arguments (`edge.activated`).
+        under: the activated LoRAs that there are. behind: first token of the prompt, or of the reply, that belongs to this turn's calls.
     """
 
     prompt: list[int]
@@ -145,7 +145,8 @@ class Job:
     conversation: int = 1
     made: tuple[Call, ...] = ()
     cached: int = 0
-    own_weights: bool = False
+    under: frozenset[str] = frozenset()
+    behind: int = 0
     _fits: dict[str, Fits] = field(default_factory=dict, repr=False)
 
     @cached_property

@@ -6,8 +6,8 @@ back (the names of a tree once they are scored, a rejected call) becomes padding
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,8 @@ from agent_specializer.edge.attention import PAD, segment_masks
 from agent_specializer.edge.choose import Branches
 from agent_specializer.loragen.features import words_of
 from agent_specializer.loragen.models import cached, decoder, layers_dtype, logits
+
+NONE: Mapping[str, Activated] = {}
 
 KeysValues = list[tuple[Tensor, Tensor]]
 """Per layer, (1, kv heads, tokens, head_dim) each."""
@@ -35,7 +37,7 @@ class Feed:
         tree: what else to read behind the tokens, side by side; it leaves no trace in the cache.
         rows: ids of the tokens whose logits behind the last token are wanted; "all", or None for none.
         words: whether what the model makes of each of `tokens`, and of the tree's, is wanted.
-        writing: whether they are read under the weights for writing arguments (`edge.activated`).
+        under: the activated LoRA under which they are read (`edge.activated`); empty: none.
     """
 
     tokens: list[int]
@@ -43,7 +45,7 @@ class Feed:
     tree: Branches | None = None
     rows: Tensor | str | None = None
     words: bool = False
-    writing: bool = False
+    under: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Lanes:
     Args:
         weights: makes a context in which the lanes given to it (a list of their numbers) run through their own
             weights: pooled mode. None: the model as it is.
-        writing: the weights of feeds that are `writing`. None: they have none of their own.
+        activated: the LoRAs that feeds may be `under`; one that is not there changes nothing.
     """
 
     def __init__(
@@ -79,13 +81,13 @@ class Lanes:
         *,
         weights: Callable[[list[int]], AbstractContextManager[None]] | None = None,
         prefix: KeysValues | None = None,
-        writing: Activated | None = None,
+        activated: Mapping[str, Activated] = NONE,
     ) -> None:
         self.model, self.config = model, model.config
         self._decoder = decoder(model)
         self._device, self._dtype = next(model.parameters()).device, layers_dtype(model)
         self._weights = weights or (lambda lanes: nullcontext())
-        self._writing = writing.rows if writing else (lambda rows: nullcontext())
+        self._activated = activated
         self._cache = DynamicCache()
         self._cached = cached(self._decoder, self._cache)
         self._lanes = list(range(count))
@@ -118,7 +120,10 @@ class Lanes:
         width = ids.shape[1]
         self._segments = torch.cat([self._segments, segments], 1)
         self._positions = torch.cat([self._positions, positions], 1)
-        with self._weights(self._lanes), self._writing([feed.writing for feed in active]):
+        with ExitStack() as weights:
+            weights.enter_context(self._weights(self._lanes))
+            for name, lora in self._activated.items():
+                weights.enter_context(lora.rows([feed.under == name for feed in active]))
             out = self._decoder(
                 input_ids=ids.to(self._device),
                 position_ids=positions.to(self._device),

@@ -76,5 +76,11 @@ def newest_turn(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
     return len(tokenizer(text[:start]).input_ids) if start else 1
 
 
+def behind_request(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    """The first token behind the ``Call:`` that follows the newest user message: there that turn's calls begin, or will."""
+    place = text.find(f"\n{CALL}", text.rfind("\nUser:") + 1)
+    return len(tokenizer(text[: place + len(CALL) + 1]).input_ids)
+
+
 def _indent(text: str) -> str:
     return "\n ".join(text.strip().splitlines())

@@ -157,6 +157,7 @@ class Workbench:
                     pool=generator.pool,
                     head=generator.head,
                     arguments=generator.arguments,
+                    following=generator.following,
                 )
         return self._engines[folder]
 

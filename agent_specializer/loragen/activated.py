@@ -1,8 +1,8 @@
-"""The argument LoRA: one LoRA on the edge's attention that is active only where arguments are written.
+"""Activated LoRAs: one on the edge's attention that is active only where arguments are written, and one only behind a turn's first call.
 
-An activated LoRA (Greenewald et al., 2025, arXiv 2504.12397): what stands before the arguments is read without it. So it changes neither how
-a request is read nor which tool is chosen, and the request's keys and values serve both. Experts say which toolset it is, in the
-FFN; how values are taken from a request is the same for all toolsets, and attention's work.
+Activated LoRAs (Greenewald et al., 2025, arXiv 2504.12397): what stands before is read without them. So they change neither how
+a request is read nor which tool is chosen first, and the request's keys and values serve all. Experts say which toolset it is, in the
+FFN; how values are taken from a request, and what of it is done once calls were made, is the same for all toolsets, and attention's work.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from agent_specializer.loragen.models import ATTENTION
 
 
 @dataclass(frozen=True)
-class ArgumentConfig:
+class ActivatedConfig:
     """`sizes`: (out, in) of each linear that carries the LoRA, the same in all layers."""
 
     rank: int
@@ -28,17 +28,17 @@ class ArgumentConfig:
     sizes: Mapping[str, tuple[int, int]]
 
     @staticmethod
-    def from_dict(data: dict[str, Any]) -> ArgumentConfig:
+    def from_dict(data: dict[str, Any]) -> ActivatedConfig:
         sizes = {name: (int(out), int(inner)) for name, (out, inner) in data["sizes"].items()}
         if not sizes or not set(sizes) <= set(ATTENTION):
-            raise ValueError(f"the argument LoRA is on {', '.join(ATTENTION)}, not on {', '.join(sizes)}")
-        return ArgumentConfig(rank=int(data["rank"]), alpha=float(data["alpha"]), sizes=sizes)
+            raise ValueError(f"an activated LoRA is on {', '.join(ATTENTION)}, not on {', '.join(sizes)}")
+        return ActivatedConfig(rank=int(data["rank"]), alpha=float(data["alpha"]), sizes=sizes)
 
 
-class ArgumentLora(nn.Module):
+class ActivatedLora(nn.Module):
     """Parameters: ``A[linear]`` (layers, rank, in), ``B[linear]`` (layers, out, rank). B starts at zero: nothing changes."""
 
-    def __init__(self, config: ArgumentConfig, *, layers: int) -> None:
+    def __init__(self, config: ActivatedConfig, *, layers: int) -> None:
         super().__init__()
         self.config, self.layers, self.scale = config, layers, config.alpha / config.rank
         self.A = nn.ParameterDict(

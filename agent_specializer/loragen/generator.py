@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from agent_specializer.describe import describe_toolset
-from agent_specializer.loragen.activated import ArgumentConfig, ArgumentLora
+from agent_specializer.loragen.activated import ActivatedConfig, ActivatedLora
 from agent_specializer.loragen.adapter import Adapter, rounded
 from agent_specializer.loragen.cloud import CloudReader, tokenize
 from agent_specializer.loragen.experts import ExpertPool
@@ -26,6 +26,9 @@ from agent_specializer.loragen.toolkeys import (
     stacked,
 )
 from agent_specializer.specs import Toolset, ToolSpec, canonical_json
+
+ACTIVATED = ("arguments", "following")
+"""The activated LoRAs (`loragen.activated`) that a generator may have."""
 
 
 @dataclass(frozen=True)
@@ -46,21 +49,23 @@ class GeneratorConfig:
     routed: bool = True
     tools_in_prompt: bool = False
     """Whether the edge reads the tool definitions: only in the `prompted_lora` baseline."""
-    arguments: ArgumentConfig | None = None
+    arguments: ActivatedConfig | None = None
     """The LoRA under which arguments are written; None: none."""
+    following: ActivatedConfig | None = None
+    """The one under which it is told what follows a call; None: none."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.top_k <= self.experts:
             raise ValueError(f"top_k must be between 1 and experts = {self.experts}, got {self.top_k}")
 
     def to_dict(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if key != "arguments" or value}
+        return {key: value for key, value in asdict(self).items() if key not in ACTIVATED or value}
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> GeneratorConfig:
         shapes = {"cloud": ModelShape(**data["cloud"]), "edge": ModelShape(**data["edge"])}
-        arguments = ArgumentConfig.from_dict(data["arguments"]) if data.get("arguments") else None
-        return GeneratorConfig(**{**data, **shapes, "arguments": arguments})
+        activated = {key: ActivatedConfig.from_dict(data[key]) for key in ACTIVATED if data.get(key)}
+        return GeneratorConfig(**{**data, **shapes, **activated})
 
 
 class Generator(nn.Module):
@@ -76,8 +81,9 @@ class Generator(nn.Module):
             config.edge, experts=config.experts, rank=config.rank, alpha=config.alpha, dropout=config.dropout
         )
         self.head = ChoiceHead(config.edge.hidden, key_dim)
-        self.arguments = (
-            ArgumentLora(config.arguments, layers=config.edge.layers) if config.arguments else None
+        self.arguments, self.following = (
+            ActivatedLora(sizes, layers=config.edge.layers) if sizes else None
+            for sizes in (config.arguments, config.following)
         )
         if config.routed:
             self.reader = CloudReader(

@@ -18,7 +18,7 @@ from agent_specializer.errors import CheckpointError
 LINEARS = ("gate_proj", "up_proj", "down_proj")
 """The linears of a gated MLP that carry experts (LoRA-Gen, section 3.2)."""
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-"""The linears of an attention that carry the argument LoRA."""
+"""The linears of an attention that carry activated LoRAs."""
 HEAD_BLOCK = 1 << 12
 """Rows of a head that are widened together: so few that memory is used again, where more were asked of the system each time."""
 

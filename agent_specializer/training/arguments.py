@@ -216,37 +216,36 @@ class ArgumentStage:
         order = rng.sample(range(BLOCK), BLOCK)
         return some[order[place] * size : (order[place] + 1) * size]
 
-    def train_step(self) -> float:
-        """One optimiser step on the coming calls; the mean loss of their tokens."""
+    def train_step(self) -> dict[str, float]:
+        """One optimiser step on the coming calls; the mean `loss` of their tokens."""
         run, options = self.run, self.run.options
         rows = self.rows()
         named = random.Random(f"{options.seed}/named/{self.step}").random() < 0.5
-        summed, count = value_loss(run.edge, self.writing, rows, named=named, pad=self._pad)
-        loss = summed / max(1, count)
+        with run.averaged():
+            summed, count = value_loss(run.edge, self.writing, rows, named=named, pad=run.pad)
+            loss = summed / max(1, count)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
         warm = min(1.0, (self.step + 1) / WARMUP)
         fall = LEAST + (1 - LEAST) * (1 + math.cos(math.pi * self.step / options.argument_steps)) / 2
         for group in self.optimizer.param_groups:
             group["lr"] = options.argument_lr * warm * fall
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
         if run.accelerator.num_processes > 1:
             for parameter in self.lora.parameters():
                 parameter.grad = run.accelerator.reduce(parameter.grad, reduction="mean")
         nn.utils.clip_grad_norm_(self.lora.parameters(), options.clip)
         self.optimizer.step()
         self.step += 1
-        return float(loss.detach())
+        return {"loss": float(loss.detach())}
 
     @torch.no_grad()
-    def dev(self) -> float | None:
-        """Mean loss of the tokens of held-out families' values, in nats; None where there are none."""
+    def dev(self) -> dict[str, float | None]:
+        """`held_out_loss`: mean loss of the tokens of held-out families' values, in nats; None where there are none."""
         run, size = self.run, self.run.options.argument_batch
         rng = random.Random(f"{run.options.seed}/arguments/dev")
         some = sorted(draw(run.dev_sources, run.tokenizer, DEV, rng), key=len)
         parts = (some[at : at + size] for at in range(0, len(some), size))
-        losses = [value_loss(run.edge, self.writing, part, named=False, pad=self._pad) for part in parts]
-        return sum(float(x) for x, _ in losses) / sum(n for _, n in losses) if losses else None
-
-    @property
-    def _pad(self) -> int:
-        return int(self.run.tokenizer.pad_token_id or 0)
+        with run.averaged():
+            losses = [value_loss(run.edge, self.writing, part, named=False, pad=run.pad) for part in parts]
+        mean = sum(float(x) for x, _ in losses) / sum(n for _, n in losses) if losses else None
+        return {"held_out_loss": mean}

@@ -32,7 +32,7 @@ ASK_WEIGHT = 3.0
 shipped catalogues, too many calls are then answered by a question (docs/LOG.md)."""
 TAKEN_WEIGHT = 0.05
 """What a request that is shown once more without its tool weighs beside one that needs no tool of its own accord."""
-STOP_WEIGHT = 2.0
+STOP_WEIGHT = 4.0
 """What the turns whose calls are complete weigh together, beside those that lack one: a call too many does more harm than one
 that is missing."""
 CANDIDATES = 2
@@ -161,6 +161,19 @@ def calibrate(head: ChoiceHead, parts: Sequence[Part], lacking: Sequence[Part] =
         head.ask.clamp_(min=0.0)
     scalars = {name: float(value.detach()) for name, value in head.named_parameters() if not value.dim()}
     return scalars | rates(head, every)
+
+
+def calibrate_behind_calls(head: ChoiceHead, parts: Sequence[Part]) -> dict[str, float]:
+    """Fit those scalars of `head` alone that count once a call was made, as `calibrate` does, on `parts` in which nothing else has a weight."""
+    which = [head.again, head.later, *([head.left] if head.query is not None else [])]
+    _minimise(which, lambda: _mean([(p, _which_loss(head, p), p.weight * ~p.none) for p in parts]))
+    every = balanced(parts)
+    stop = [head.stop_bias, head.stop_name, head.stop_answered]
+    stop += [head.stop_left] if head.query is not None else []
+    _minimise(stop, lambda: _mean([(p, _whether_loss(head, p), p.weight) for p in every]))
+    return {
+        name: float(value.detach()) for name, value in head.named_parameters() if not value.dim()
+    } | rates(head, every)
 
 
 def balanced(parts: Sequence[Part], *, calls: float = CALL_WEIGHT) -> list[Part]:

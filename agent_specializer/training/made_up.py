@@ -141,7 +141,7 @@ def joined(examples: Sequence[Example], rng: random.Random, *, count: int) -> tu
         if len(some) < 2:
             break
         calls = [call for each in some for call in each.calls]
-        text = _in_one([each.messages[0].content for each in some], rng)
+        text = in_one([each.messages[0].content for each in some], rng)
         request = Message(role="user", content=text)
         messages: tuple[Message, ...] = (request,)
         for _ in range(len(calls) if rng.random() < 0.5 else rng.randrange(len(calls))):
@@ -196,7 +196,7 @@ def on_another_day(example: Example, today: date, rng: random.Random) -> Example
     )
 
 
-def _in_one(parts: Sequence[str], rng: random.Random) -> str:
+def in_one(parts: Sequence[str], rng: random.Random) -> str:
     text = parts[0].strip()
     for place, part in enumerate(parts[1:], 1):
         first, last = place == 1, place == len(parts) - 1

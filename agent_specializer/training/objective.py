@@ -7,7 +7,7 @@ A next-token loss alone teaches the generator next to nothing about a toolset: t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -38,6 +38,21 @@ class Scores:
     names: Tensor
     reply_nll: Tensor
 
+    def renamed(self, head: ChoiceHead, batch: Batch, names: Tensor) -> Scores:
+        """With `names` (rows, choices) in the rows of `batch` that stand behind a call."""
+        called = batch.called[:-1]
+        names = torch.where(called[:, None], names, self.names)
+        total = head.combine(
+            names,
+            self.keys,
+            self.talk,
+            called,
+            batch.made[:-1, :-1],
+            left=self.left,
+            answered=batch.answered[:-1],
+        )
+        return replace(self, names=names, total=total)
+
 
 def score(
     model: nn.Module,
@@ -52,7 +67,33 @@ def score(
     """
     device = batch.ids.device
     read = _read(model, batch, deep=bool(keys.numel()))
-    states = read.last_hidden_state
+    calibrated, reply_out, targets = _scored(model, batch, read.last_hidden_state)
+    asked = None
+    if keys.numel() and head.query is not None:
+        words = words_of(read.hidden_states)[:-1]
+        place, (start, end) = torch.arange(batch.ids.shape[1], device=device), batch.turns[:-1].T[..., None]
+        asked = head.read(words, (place >= start) & (place < end))
+    nll = nn.functional.cross_entropy(reply_out, targets) if len(targets) else calibrated.sum() * 0
+    return Scores(
+        total=head(calibrated, asked, keys, batch.called[:-1], batch.made[:-1, :-1], batch.answered[:-1]),
+        keys=None if asked is None else head.key_scores(asked, keys),
+        left=None
+        if asked is None
+        else head.log_t.exp() * left_over(asked.vectors, keys, batch.made[:-1, :-1]),
+        talk=None if asked is None else asked.talk,
+        names=calibrated,
+        reply_nll=nll,
+    )
+
+
+def calibrated_names(model: nn.Module, batch: Batch) -> Tensor:
+    """`Scores.names` alone, (rows, choices), differentiable."""
+    return _scored(model, batch, _read(model, batch, deep=False).last_hidden_state)[0]
+
+
+def _scored(model: nn.Module, batch: Batch, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of `states` (rows + 1, tokens, hidden): calibrated names; logits of what is supervised, and which of them are right."""
+    device = states.device
     rows = torch.arange(len(batch.ids), device=device)
     fed = len(batch.tree.tokens)
     # Behind the prefix's last token, and behind each fed token of the tree: (rows, 1 + fed, hidden).
@@ -65,27 +106,7 @@ def score(
     names_out, reply_out = out[: len(rows) * (fed + 1)], out[len(rows) * (fed + 1) :]
     per_row = names_out.view(len(rows), fed + 1, -1)
     logp = torch.stack([batch.tree.log_probabilities(one, subset) for one in per_row])
-    calibrated = logp[:-1] - logp[-1:]
-    asked = None
-    if keys.numel() and head.query is not None:
-        words = words_of(read.hidden_states)[:-1]
-        place, (start, end) = torch.arange(batch.ids.shape[1], device=device), batch.turns[:-1].T[..., None]
-        asked = head.read(words, (place >= start) & (place < end))
-    nll = (
-        nn.functional.cross_entropy(reply_out, torch.searchsorted(subset, targets))
-        if len(targets)
-        else out.sum() * 0
-    )
-    return Scores(
-        total=head(calibrated, asked, keys, batch.called[:-1], batch.made[:-1, :-1], batch.answered[:-1]),
-        keys=None if asked is None else head.key_scores(asked, keys),
-        left=None
-        if asked is None
-        else head.log_t.exp() * left_over(asked.vectors, keys, batch.made[:-1, :-1]),
-        talk=None if asked is None else asked.talk,
-        names=calibrated,
-        reply_nll=nll,
-    )
+    return logp[:-1] - logp[-1:], reply_out, torch.searchsorted(subset, targets)
 
 
 def _read(model: nn.Module, batch: Batch, *, deep: bool) -> Any:

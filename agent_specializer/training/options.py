@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from agent_specializer.errors import ConfigError
-from agent_specializer.loragen.activated import ArgumentConfig
+from agent_specializer.loragen.activated import ActivatedConfig
 from agent_specializer.loragen.generator import GeneratorConfig
 from agent_specializer.loragen.models import ATTENTION, attentions, decoder, shape_of
 
@@ -21,7 +21,8 @@ class TrainOptions:
     `key_tokens` tokens from a bank of `key_compositions` compositions of `key_examples`, told apart from `key_foreign` tools.
     `fit_requests`: of the bank, how many are read for the second stage, `key_epochs` long at the rate `key_lr`. `required_compositions`: on whose requests is fitted
     how it is told which of what a tool requires is given. `argument_steps` of `argument_batch` calls at the rate `argument_lr` fit the LoRA of rank
-    `argument_rank` under which arguments are written; with 0 steps there is none, and none with tools in the prompt."""
+    `argument_rank` under which arguments are written; `following_steps` of `following_batch` conversations at the rate `following_lr` one of that
+    rank under which it is told what follows a call. With 0 steps there is none, and none with tools in the prompt."""
 
     kind: str = "generator"
     steps: int = 600
@@ -56,6 +57,9 @@ class TrainOptions:
     argument_steps: int = 400
     argument_batch: int = 16
     argument_lr: float = 1e-3
+    following_steps: int = 150
+    following_batch: int = 12
+    following_lr: float = 6e-4
 
 
 def generator_config(options: TrainOptions, cloud: nn.Module, edge: nn.Module) -> GeneratorConfig:
@@ -70,9 +74,11 @@ def generator_config(options: TrainOptions, cloud: nn.Module, edge: nn.Module) -
             cloud_lora_rank=options.cloud_lora_rank,
             key_dim=options.key_dim,
             dropout=options.dropout,
-            arguments=_argument_config(options, edge),
+            arguments=_activated(options, edge, options.argument_steps),
+            following=_activated(options, edge, options.following_steps),
         )
     if options.kind in ("shared_lora", "prompted_lora"):
+        activated = options.kind == "shared_lora"
         # One expert of the rank that the generator's adapters have: K * r.
         return GeneratorConfig(
             **shapes,
@@ -84,13 +90,14 @@ def generator_config(options: TrainOptions, cloud: nn.Module, edge: nn.Module) -
             key_dim=0,
             routed=False,
             tools_in_prompt=options.kind == "prompted_lora",
-            arguments=_argument_config(options, edge) if options.kind == "shared_lora" else None,
+            arguments=_activated(options, edge, options.argument_steps if activated else 0),
+            following=_activated(options, edge, options.following_steps if activated else 0),
         )
     raise ConfigError(f"unknown kind {options.kind!r}", hint="generator, shared_lora or prompted_lora")
 
 
-def _argument_config(options: TrainOptions, edge: nn.Module) -> ArgumentConfig | None:
-    if not options.argument_steps:
+def _activated(options: TrainOptions, edge: nn.Module, steps: int) -> ActivatedConfig | None:
+    if not steps:
         return None
     sizes = [
         {name: (linear.out_features, linear.in_features) for name, linear in layer.items()}
@@ -99,6 +106,6 @@ def _argument_config(options: TrainOptions, edge: nn.Module) -> ArgumentConfig |
     if not sizes or any(each != sizes[0] for each in sizes):
         raise ConfigError(
             f"{type(edge).__name__} has no attention with {', '.join(ATTENTION)} of one size in all layers",
-            hint="train with argument_steps=0: arguments are then written without a LoRA of their own",
+            hint="train with argument_steps=0 and following_steps=0: there are then no activated LoRAs",
         )
-    return ArgumentConfig(rank=options.argument_rank, alpha=2.0 * options.argument_rank, sizes=sizes[0])
+    return ActivatedConfig(rank=options.argument_rank, alpha=2.0 * options.argument_rank, sizes=sizes[0])

@@ -12,7 +12,15 @@ from transformers import PreTrainedTokenizerBase
 
 from agent_specializer.edge.attention import PAD
 from agent_specializer.edge.choose import NameTree
-from agent_specializer.edge.transcript import ANSWER, EMPTY, arguments_text, newest_turn, render, render_call
+from agent_specializer.edge.transcript import (
+    ANSWER,
+    EMPTY,
+    arguments_text,
+    behind_request,
+    newest_turn,
+    render,
+    render_call,
+)
 from agent_specializer.examples import Example
 from agent_specializer.messages import Message
 from agent_specializer.specs import Toolset
@@ -50,6 +58,8 @@ class Row:
     """The choices that they were."""
     turn: tuple[int, int] = (0, 1)
     """First token of the prefix that belongs to the newest turn, and the one behind the last: that of the first ``Call:``."""
+    behind: int = MAX_PREFIX + MAX_WITH_RESULTS
+    """First token behind the newest turn's first ``Call:``; no token of the prefix where nothing was called."""
     context: int = 0
 
 
@@ -68,11 +78,12 @@ def example_row(
     *,
     arguments: bool = True,
     context: str = "",
+    longest: int | None = None,
 ) -> Row:
     """The row of one step of `example`: its first call mostly, else a later one, or that nothing more is to be called.
 
-    `context`: a text that stands in front of the conversation, which is cut to `MAX_PREFIX` tokens without it
-    (`MAX_WITH_RESULTS` where results are to be answered).
+    `context`: a text that stands in front of the conversation, which is cut to `longest` tokens without it (None: `MAX_PREFIX`, or
+    `MAX_WITH_RESULTS` where results are to be answered).
     """
     names = toolset.names
     calls = list(example.calls)
@@ -80,18 +91,20 @@ def example_row(
     step = 0 if not calls or rng.random() < 0.6 else rng.randint(1, len(calls))
     text = render(example.messages)
     turn = (newest_turn(tokenizer, text), len(tokenizer(text).input_ids))
+    behind = behind_request(tokenizer, text)
     for call in calls[:step]:
         text += render_call(call, toolset.tool(call.name).parameters)
     prefix, shared = tokens_behind(tokenizer, context, text)
     if context:
         moved = len(prefix) - len(tokenizer(text).input_ids)
-        turn = (turn[0] + moved, turn[1] + moved)
+        turn, behind = (turn[0] + moved, turn[1] + moved), behind + moved
     front = shared or 1  # the start token stays, too
-    longest = MAX_PREFIX if example.messages[-1].role == "user" else MAX_WITH_RESULTS
+    longest = longest or (MAX_PREFIX if example.messages[-1].role == "user" else MAX_WITH_RESULTS)
     cut = len(prefix) - front - (longest - 1)
     if cut > 0:
         prefix = prefix[:front] + prefix[front + cut :]
         turn = (max(front, turn[0] - cut), max(front + 1, turn[1] - cut))
+        behind = max(front, behind - cut)
     remaining = calls[step:]
     lead: list[int] = []
     reply: list[int] = []
@@ -122,6 +135,7 @@ def example_row(
         answered=bool(before and not step),
         made=tuple(names.index(n) for n in {*before, *(call.name for call in calls[:step])} if n in names),
         turn=turn,
+        behind=behind,
         context=shared,
     )
 
@@ -157,7 +171,7 @@ class Batch:
         gold: (rows,) right choice or IGNORE.
         excluded: (rows, choices) bool.
         targets: supervised next token at each position, or IGNORE.
-        called, answered: (rows,) bool, made: (rows, choices) bool, turns: (rows, 2), as in `Row`.
+        called, answered: (rows,) bool, made: (rows, choices) bool, turns: (rows, 2), behind: (rows,), as in `Row`.
         tree: the choices; its fed tokens start right behind each prefix.
     """
 
@@ -173,6 +187,7 @@ class Batch:
     answered: Tensor
     made: Tensor
     turns: Tensor
+    behind: Tensor
     tree: NameTree
 
     @property
@@ -223,5 +238,6 @@ def collate(rows: list[Row], tree: NameTree, pad: int, *, share: bool = True) ->
         answered=torch.tensor([r.answered for r in rows]),
         made=made,
         turns=torch.tensor([r.turn for r in rows]).sub(shared).clamp_min(0),
+        behind=torch.tensor([r.behind for r in rows]).sub(shared).clamp_min(0),
         tree=tree,
     )

@@ -11,6 +11,7 @@ import torch
 from agent_specializer.bundles import models_of
 from agent_specializer.progress import Progress, silent
 from agent_specializer.settings import Settings
+from agent_specializer.training.state import STEPS
 from agent_specializer.training.trainer import Trainer, TrainOptions
 
 
@@ -23,7 +24,7 @@ def train(
     options: TrainOptions | None = None,
     exclude: tuple[str, ...] = (),
     start: Path | None = None,
-    arguments_only: bool = False,
+    only: str = "",
     stop_after: float | None = None,
     progress: Progress = silent,
     log: Callable[[dict[str, Any]], None] | None = None,
@@ -35,7 +36,8 @@ def train(
         options: what to train and how; the defaults are those of the shipped checkpoint.
         exclude: names of files (``X`` of ``X.train.jsonl``) to leave out.
         start: folder of a checkpoint whose experts (and router) the run begins with.
-        arguments_only: train the argument LoRA alone of the checkpoint in `start`, on from what it is; all other parts stay.
+        only: "arguments" or "following": train this activated LoRA alone of the checkpoint in `start`, on from what it is; all other parts
+            stay, but for the scalars that count behind a call where it is the latter.
         stop_after: seconds after which the run saves its state and stops, to be resumed later.
         log: called with each step's figures (loss, balance, tokens per second, dev score where measured).
 
@@ -49,7 +51,7 @@ def train(
     models = models_of(settings, progress)
 
     def report(row: dict[str, Any]) -> None:
-        of = options.argument_steps if row.get("stage") == "arguments" else options.steps
+        of = getattr(options, STEPS.get(row.get("stage", ""), "steps"))
         progress(summary(row, of), row["step"] / max(1, of))
         if log:
             log(row)
@@ -64,7 +66,7 @@ def train(
         options=options,
         exclude=exclude,
         start=start,
-        arguments_only=arguments_only,
+        only=only,
         log=report,
     )
     return trainer.run(resume=resume, stop_after=stop_after)
@@ -79,6 +81,11 @@ def summary(row: dict[str, Any], steps: int) -> str:
     if row.get("stage") == "arguments":
         text = f"arguments {row['step']}/{steps}  loss {row['loss']:.3f}"
         return text if row.get("held_out_loss") is None else f"{text}  held out {row['held_out_loss']:.3f}"
+    if row.get("stage") == "following":
+        text = f"what follows a call {row['step']}/{steps}  loss {row['loss']:.3f}  right {row['right']:.0%}"
+        return text if row.get("held_out_right") is None else f"{text}  held out {row['held_out_right']:.0%}"
+    if row.get("stage") == "after calls":
+        return f"what counts behind a call is fitted: another one {row['more_right']:.1%} right, none {row['stop_right']:.1%}"
     text = (
         f"step {row['step']}/{steps}  loss {row['loss']:.3f}  balance {row['balance']:.2f}  "
         f"right {row['choice_accuracy']:.0%}  {row['tokens_per_second']} tokens/s"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from agent_specializer.edge.merge import MergedWeights
 from agent_specializer.edge.pooled import pooled
 from agent_specializer.loragen.toolkeys import ToolReading
 from agent_specializer.specs import ToolSpec
+from agent_specializer.training.after_calls import after_calls
 from agent_specializer.training.arguments import ArgumentStage
 from agent_specializer.training.bank import Bank, fill, read_bank, read_rows, some_of
-from agent_specializer.training.calibrate import Part, calibrate, fit_confidence, scored
+from agent_specializer.training.calibrate import (
+    Part,
+    calibrate,
+    calibrate_behind_calls,
+    fit_confidence,
+    scored,
+)
 from agent_specializer.training.data import (
     Composition,
     Compositions,
@@ -26,8 +33,9 @@ from agent_specializer.training.data import (
     Source,
     shipped_catalogues,
 )
+from agent_specializer.training.following import FollowingStage
 from agent_specializer.training.keys import choice_loss, fit, key_accuracy, talk_loss
-from agent_specializer.training.made_up import joined, vague, withheld
+from agent_specializer.training.made_up import vague, withheld
 from agent_specializer.training.required import Known, fit_given, given_rates, known, requiring
 from agent_specializer.training.state import save_state
 
@@ -172,6 +180,10 @@ def _in_words(run: Trainer) -> list[Composition]:
     return _drawn(run, told, 4 * FIRST)
 
 
+def _scored_in_words(run: Trainer) -> list[Part]:
+    return [scored(run, each, number) for number, each in enumerate(_in_words(run))]
+
+
 def _drawn(run: Trainer, sources: list[Source], first: int) -> list[Composition]:
     if not sources:
         return []
@@ -179,10 +191,20 @@ def _drawn(run: Trainer, sources: list[Source], first: int) -> list[Composition]
     return [supply[first + i] for i in range(run.options.calibration_compositions // 2)]
 
 
-def _joined(composition: Composition, number: int) -> Composition:
-    """`composition` with requests that join two of its own."""
-    rng = random.Random(f"joined/{number}")
-    return replace(composition, examples=joined(composition.examples, rng, count=len(composition.examples)))
+def _behind_calls(run: Trainer, shown: Sequence[Composition]) -> list[Part]:
+    """Conversations that stand behind a call, of the compositions `shown` and of held-out requests for several calls; of these some rows
+    are first choices, which do not count."""
+    some = [
+        replace(each, examples=after_calls(each, random.Random(f"after/{number}"), count=8))
+        for number, each in enumerate(shown)
+    ]
+    parts = (scored(run, each, n) for n, each in enumerate([*_several(run), *some]) if each.examples)
+    return [_after_a_call(part) for part in parts]
+
+
+def _after_a_call(part: Part) -> Part:
+    """`part`, of which first choices do not count."""
+    return replace(part, weight=part.weight * part.called)
 
 
 def _withheld(composition: Composition, number: int) -> Composition:
@@ -213,32 +235,26 @@ def _fit_given(run: Trainer) -> dict[str, float]:
     return given_rates(run.generator.head, some["dev"]) if some["dev"] else {}
 
 
-def _after_a_call(part: Part) -> Part:
-    """`part`, of which first choices do not count."""
-    return replace(part, weight=part.weight * part.called)
+def _shown(run: Trainer) -> list[Composition]:
+    """What scalars are fitted on: held-out families, and the shipped catalogues."""
+    supply = Compositions(run.dev_sources, seed=run.options.seed, examples=8, opaque_share=0.25)
+    return [supply[2 * FIRST + i] for i in range(run.options.calibration_compositions)] + shipped_catalogues()
 
 
 def finish(run: Trainer) -> None:
     """The second stage: keys fitted anew, then the scalars and the confidence (`training.keys`, `calibrate`)."""
-    options, seed = run.options, run.options.seed
     row: dict[str, Any] = {"step": run.step, "stage": "keys"}
     if run.has_keys and run.step:
-        row |= _fit(run, start=False, epochs=options.key_epochs)
-    supply = Compositions(run.dev_sources, seed=seed, examples=8, opaque_share=0.25)
-    shown = [supply[2 * FIRST + i] for i in range(options.calibration_compositions)]
-    shown += shipped_catalogues()
+        row |= _fit(run, start=False, epochs=run.options.key_epochs)
+    shown = _shown(run)
     head = run.generator.head
     row |= _fit_given(run)
     asked = [scored(run, each, number) for number, each in enumerate(shown)]
-    told = [scored(run, each, number) for number, each in enumerate(_in_words(run))]
+    told = _scored_in_words(run)
     unsaid = [replace(each, examples=vague(each.toolset)) for each in shown[::2]]
     unsaid += [_withheld(each, number) for number, each in enumerate(shown)]
-    asking = [*_several(run), *(_joined(each, number) for number, each in enumerate(shown))]
-    several = [
-        _after_a_call(scored(run, each, number)) for number, each in enumerate(asking) if each.examples
-    ]
     asked_back = [scored(run, each, number) for number, each in enumerate(unsaid) if each.examples]
-    row |= calibrate(head, [*asked, *told, *several], asked_back)
+    row |= calibrate(head, [*asked, *told, *_behind_calls(run, shown)], asked_back)
     # The confidence is that of requests as they come, not of a balance of calls and words.
     row["temperature"] = fit_confidence(head, asked)
     row |= run.dev_score()
@@ -248,27 +264,47 @@ def finish(run: Trainer) -> None:
     save_state(run)
 
 
+def refit_following(run: Trainer) -> None:
+    """The scalars that count behind a call alone, of a finished checkpoint whose LoRA for what follows one was trained."""
+    run.generator.eval()
+    told = [_after_a_call(part) for part in _scored_in_words(run)]
+    row: dict[str, Any] = {"step": run.step, "stage": "after calls"}
+    row |= calibrate_behind_calls(run.generator.head, [*told, *_behind_calls(run, _shown(run))])
+    run.history.append(row)
+    run.log(row)
+    save_state(run)
+
+
+def fit_following(run: Trainer, stage: FollowingStage, until: float | None) -> None:
+    """The stage before the last fits (`training.following`), from where it was left to its end, or `until` (`time.monotonic`)."""
+    _activate(run, "following", stage, run.options.following_steps, until)
+
+
 def fit_arguments(run: Trainer, stage: ArgumentStage, until: float | None) -> None:
-    """The last stage (`training.arguments`), from where it was left to its end, or `until` (`time.monotonic`)."""
+    """The last stage (`training.arguments`), likewise."""
+    _activate(run, "arguments", stage, run.options.argument_steps, until)
+
+
+def _activate(
+    run: Trainer, name: str, stage: ArgumentStage | FollowingStage, steps: int, until: float | None
+) -> None:
     options = run.options
     if run.mean_gates is None:
         run.mean_gates = mean_gates(run)
-    merged = MergedWeights(run.edge, run.generator.pool, budget_bytes=0)
     run.generator.train()
-    merged.activate("mean", run.mean_gates)
     try:
-        while stage.step < options.argument_steps and (until is None or time.monotonic() < until):
+        while stage.step < steps and (until is None or time.monotonic() < until):
             began = time.monotonic()
-            row: dict[str, Any] = {"stage": "arguments", "loss": round(stage.train_step(), 4)}
+            row: dict[str, Any] = {"stage": name}
+            row |= {key: round(value, 4) for key, value in stage.train_step().items()}
             row |= {"step": stage.step, "seconds": round(time.monotonic() - began, 2)}
-            ended = stage.step == options.argument_steps
+            ended = stage.step == steps
             if ended or stage.step % options.dev_every == 0:
-                row["held_out_loss"] = stage.dev()
+                row |= stage.dev()
             run.history.append(row)
             run.log(row)
             if ended or stage.step % options.save_every == 0:
                 save_state(run)
     finally:
-        merged.deactivate()
         run.generator.eval()
     save_state(run)

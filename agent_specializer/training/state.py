@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,16 @@ import torch
 
 from agent_specializer.errors import CheckpointError, ConfigError
 from agent_specializer.loragen.checkpoint import load_parts, read_config, save_checkpoint
-from agent_specializer.loragen.generator import Generator
+from agent_specializer.loragen.generator import ACTIVATED, Generator, GeneratorConfig
 
 if TYPE_CHECKING:
+    from agent_specializer.training.arguments import ArgumentStage
+    from agent_specializer.training.following import FollowingStage
     from agent_specializer.training.trainer import Trainer
 
 STATE = "state.pt"
+STEPS = {"arguments": "argument_steps", "following": "following_steps"}
+"""The option that says how long an activated LoRA is trained."""
 
 
 def start_from(generator: Generator, folder: Path) -> None:
@@ -26,15 +30,21 @@ def start_from(generator: Generator, folder: Path) -> None:
     load_parts(generator, folder, parts)
 
 
+def as_started(config: GeneratorConfig, folder: Path, only: str) -> GeneratorConfig:
+    """`config` of a run that trains the activated LoRA `only` of the finished checkpoint in `folder`: the others are as they are there."""
+    found, _ = read_config(folder)
+    if only == "arguments":
+        return replace(config, following=found.following)
+    return replace(config, arguments=found.arguments)
+
+
 def take_finished(generator: Generator, folder: Path) -> dict[str, Any]:
-    """Take all of a finished checkpoint whose argument LoRA is to be trained; that too, where it has one of the same size. Its card."""
+    """Take all of a finished checkpoint one of whose activated LoRAs is to be trained; these too, where it has them in the same size. Its card."""
     config, raw = read_config(folder)
-    own = ("arguments",) if config.arguments == generator.config.arguments else ()
+    own = {name for name in ACTIVATED if getattr(config, name) == getattr(generator.config, name)}
     load_parts(generator, folder, ("pool", "router", "reader", "keys", "head", *own))
     card: dict[str, Any] = raw.get("card") or {}
-    if not own:
-        card.pop("arguments", None)
-    return card
+    return {key: value for key, value in card.items() if key not in ACTIVATED or key in own}
 
 
 def save_state(run: Trainer) -> None:
@@ -49,7 +59,7 @@ def save_state(run: Trainer) -> None:
         "finished": run.finished,
         "history": run.history,
         "mean_gates": run.mean_gates,
-        "arguments": run.arguments.state_dict() if run.arguments else None,
+        **{name: stage.state_dict() for name, stage in _stages(run).items()},
         "options": asdict(run.options),
     }
     temporary = run.out / f"{STATE}.tmp"
@@ -57,11 +67,12 @@ def save_state(run: Trainer) -> None:
     os.replace(temporary, run.out / STATE)
     card = run.card or {"options": asdict(run.options), "steps_done": run.step, "sources": run.sources}
     card["dev"] = next((_dev_of(row) for row in reversed(run.history) if _dev_of(row)), card.get("dev", {}))
-    if run.arguments:
-        names = ("seed", *(name for name in asdict(run.options) if name.startswith("argument_")))
-        card["arguments"] = {"steps_done": run.arguments.step, **{n: getattr(run.options, n) for n in names}}
-        if run.arguments_before:
-            card["arguments"]["before"] = run.arguments_before
+    for name, stage in _stages(run).items():
+        prefix = STEPS[name].removesuffix("steps")
+        own = {n: v for n, v in asdict(run.options).items() if n.startswith(prefix) or n == "seed"}
+        card[name] = {"steps_done": stage.step, **own}
+        if run.before:
+            card[name]["before"] = run.before
     save_checkpoint(run.generator, run.out, card=card)
     (run.out / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in run.history))
 
@@ -87,8 +98,14 @@ def load_state(run: Trainer) -> None:
     run.schedule.load_state_dict(state["schedule"])
     run.step, run.history, run.finished = state["step"], state["history"], state["finished"]
     run.mean_gates = state.get("mean_gates")
-    if run.arguments:
-        run.arguments.load_state_dict(state["arguments"])
+    for name, stage in _stages(run).items():
+        stage.load_state_dict(state[name])
+
+
+def _stages(run: Trainer) -> dict[str, ArgumentStage | FollowingStage]:
+    """The stages in which this run trains activated LoRAs, by name."""
+    stages = {"arguments": run.arguments, "following": run.following}
+    return {name: stage for name, stage in stages.items() if stage and run.only in ("", name)}
 
 
 def _dev_of(row: dict[str, Any]) -> dict[str, float]:

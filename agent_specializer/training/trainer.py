@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,21 +21,31 @@ from transformers import PreTrainedTokenizerBase, get_cosine_schedule_with_warmu
 
 from agent_specializer.describe import describe_toolset
 from agent_specializer.edge.choose import NameTree
+from agent_specializer.edge.merge import MergedWeights
 from agent_specializer.edge.pooled import pooled
 from agent_specializer.errors import ConfigError
 from agent_specializer.loragen.cloud import tokenize
-from agent_specializer.loragen.generator import Generator
+from agent_specializer.loragen.generator import ACTIVATED, Generator
 from agent_specializer.loragen.router import balance_loss
 from agent_specializer.specs import Toolset
 from agent_specializer.training.arguments import ArgumentStage
 from agent_specializer.training.bank import Bank
 from agent_specializer.training.data import Composition, Compositions, read_sources
-from agent_specializer.training.objective import BALANCE_WEIGHT, Scores, loss, score
+from agent_specializer.training.following import FollowingStage, following
+from agent_specializer.training.objective import BALANCE_WEIGHT, Scores, calibrated_names, loss, score
 from agent_specializer.training.options import TrainOptions, generator_config
 from agent_specializer.training.rows import Batch, collate, empty_row, example_row
-from agent_specializer.training.stages import finish, fit_arguments, prepare, wide_loss
+from agent_specializer.training.stages import (
+    finish,
+    fit_arguments,
+    fit_following,
+    prepare,
+    refit_following,
+    wide_loss,
+)
 from agent_specializer.training.state import (
     STATE,
+    as_started,
     load_state,
     save_state,
     start_from,
@@ -42,6 +53,9 @@ from agent_specializer.training.state import (
 )
 
 __all__ = ["TrainOptions", "Trainer", "accuracy"]
+
+MERGED = 1 << 34
+"""Bytes of merged weights that may be kept: those of one adapter are needed again at every step."""
 
 
 class Trainer:
@@ -59,7 +73,7 @@ class Trainer:
         options: TrainOptions,
         exclude: tuple[str, ...] = (),
         start: Path | None = None,
-        arguments_only: bool = False,
+        only: str = "",
         log: Callable[[dict[str, Any]], None] = lambda row: None,
     ) -> None:
         from accelerate import Accelerator
@@ -83,6 +97,9 @@ class Trainer:
         }
         torch.manual_seed(options.seed)
         config = generator_config(options, cloud, edge)
+        if only and start is not None:
+            self.options = options = replace(options, steps=0)
+            config = as_started(config, start, only)
         self.generator = Generator(config, cloud, cloud_tokenizer or tokenizer).to(device)
         if self.generator.config.routed:
             self.generator.reader.start_from(cloud, torch.Generator().manual_seed(options.seed))
@@ -91,26 +108,29 @@ class Trainer:
         )
         self.schedule = get_cosine_schedule_with_warmup(self.optimizer, options.warmup, options.steps)
         self.step = 0
-        self.finished = arguments_only
+        self.only = only
+        """The activated LoRA that alone is trained, all other parts being those of a finished checkpoint; empty: it is a whole run."""
+        self.finished = bool(only)
         self.card: dict[str, Any] = {}
-        """Of the checkpoint whose other parts stay, where the argument LoRA alone is trained."""
-        if arguments_only:
-            if start is None or self.generator.arguments is None:
+        """Of that checkpoint."""
+        if only:
+            if start is None or only not in ACTIVATED or getattr(self.generator, only) is None:
                 raise ConfigError(
-                    "there is no checkpoint whose argument LoRA could be trained, or no such LoRA",
-                    hint="name one with --start, of a kind that has one: generator or shared_lora",
+                    f"there is no checkpoint whose LoRA {only!r} could be trained, or no such LoRA",
+                    hint=f"name one with --start, of a kind that has one: generator or shared_lora; there are {' and '.join(ACTIVATED)}",
                 )
             self.card = take_finished(self.generator, start)
-            self.options = options = replace(options, steps=0)
         elif start is not None:
             start_from(self.generator, start)
-        self.arguments_before: dict[str, Any] | None = self.card.pop("arguments", None)
-        """Of its card: how the argument LoRA was trained that this run goes on from."""
+        self.before: dict[str, Any] | None = self.card.pop(only, None)
+        """Of its card: how the LoRA was trained that this run goes on from."""
         self.arguments = ArgumentStage(self) if self.generator.arguments is not None else None
+        self.following = FollowingStage(self) if self.generator.following is not None else None
         self.bank: Bank | None = None
         self.dev_bank: Bank | None = None
         self.mean_gates: Tensor | None = None
         self.history: list[dict[str, Any]] = []
+        self._merged = MergedWeights(self.edge, self.generator.pool, budget_bytes=MERGED)
         self._descriptions: OrderedDict[str, list[tuple[Tensor, Tensor]]] = OrderedDict()
 
     # One step -----------------------------------------------------------------------------------------------------
@@ -194,10 +214,17 @@ class Trainer:
             )
             for example in examples
         ]
-        batch = collate([*rows, empty_row(self.tokenizer, context)], tree, self.tokenizer.pad_token_id or 0)
+        return self.placed(collate([*rows, empty_row(self.tokenizer, context)], tree, self.pad))
+
+    @property
+    def pad(self) -> int:
+        return int(self.tokenizer.pad_token_id or 0)
+
+    def placed(self, batch: Batch) -> Batch:
+        """`batch` on the device."""
         device = self.accelerator.device
         moved = {k: v.to(device) for k, v in vars(batch).items() if isinstance(v, Tensor)}
-        return Batch(**moved, tree=tree)
+        return Batch(**moved, tree=batch.tree)
 
     def gates(self, toolsets: list[Toolset]) -> Tensor:
         """Gates (toolsets, layers, experts), differentiable through router, meta tokens and the cloud's LoRA."""
@@ -225,14 +252,32 @@ class Trainer:
                 cache.popitem(last=False)
         return cache[toolset.fingerprint]
 
+    def keys(self, toolset: Toolset) -> Tensor:
+        """Keys (tools, vectors, key_dim) of `toolset`, differentiable; (0, 0, 0) where there are none."""
+        config = self.generator.config
+        has = config.routed and config.key_dim
+        return self.generator.keys_of(toolset.tools) if has else torch.empty(0, 0, 0)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """While open, the edge is that of an average toolset (`mean_gates`). What is differentiated must be so before it closes."""
+        assert self.mean_gates is not None
+        self._merged.activate("mean", self.mean_gates)
+        try:
+            yield
+        finally:
+            self._merged.deactivate()
+
     def scores(self, toolset: Toolset, batch: Batch, gates: Tensor) -> Scores:
-        """Scores of a batch under `gates` (layers, experts)."""
-        generator = self.generator
-        keys = torch.empty(0, 0, 0)
-        if generator.config.routed and generator.config.key_dim:
-            keys = generator.keys_of(toolset.tools)
+        """Scores of a batch under `gates` (layers, experts); names behind a call are those of the LoRA for what follows one, once there is any."""
+        generator, keys = self.generator, self.keys(toolset)
         with pooled(self.edge, generator.pool, gates[None]):  # the same for every row
-            return score(self.edge, generator.head, batch, keys)
+            scores = score(self.edge, generator.head, batch, keys)
+            if self.following is None or not self.following.begun or not batch.called.any():
+                return scores
+            with following(self.following.activated, batch):
+                names = calibrated_names(self.edge, batch)
+        return scores.renamed(generator.head, batch, names)
 
     # Dev score ----------------------------------------------------------------------------------------------------
 
@@ -302,10 +347,17 @@ class Trainer:
                 save_state(self)
             if cut:
                 return self.out
+        until = None if stop_after is None else started + stop_after
+        if self.following and self.only in ("", "following"):
+            fit_following(self, self.following, until)
+            if self.following.step < self.options.following_steps:
+                return self.out
         if not self.finished:
             finish(self)
-        if self.arguments:
-            fit_arguments(self, self.arguments, None if stop_after is None else started + stop_after)
+        elif self.only == "following":
+            refit_following(self)
+        if self.arguments and self.only in ("", "arguments"):
+            fit_arguments(self, self.arguments, until)
         return self.out
 
     @property
@@ -321,8 +373,8 @@ def accuracy(scores: Tensor, batch: Batch) -> float:
 
 
 def _groups(generator: Generator, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices only: not for biases, norms and the scalars of the choice head. The argument LoRA has a stage of its own."""
-    own = [p for name, p in generator.named_parameters() if not name.startswith("arguments.")]
+    """Weight decay for matrices only: not for biases, norms and the scalars of the choice head. Activated LoRAs have stages of their own."""
+    own = [p for name, p in generator.named_parameters() if name.split(".")[0] not in ACTIVATED]
     matrices = [p for p in own if p.dim() >= 2]
     rest = [p for p in own if p.dim() < 2]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]

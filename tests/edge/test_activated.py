@@ -1,4 +1,4 @@
-"""The argument LoRA: it changes what is written, and nothing of how a tool is chosen."""
+"""Activated LoRAs: one changes what is written, one what follows a call, and neither how the first tool is chosen."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ import pytest
 import torch
 
 from agent_specializer.edge.activated import Activated
+from agent_specializer.edge.choose import NameTree
 from agent_specializer.edge.engine import EdgeEngine, Request
 from agent_specializer.edge.options import ReplyOptions
+from agent_specializer.edge.pooled import pooled
+from agent_specializer.edge.transcript import behind_request, render
 from agent_specializer.errors import AdapterError
 from agent_specializer.loragen import Adapter, ExpertPool
-from agent_specializer.loragen.activated import ArgumentConfig, ArgumentLora
+from agent_specializer.loragen.activated import ActivatedConfig, ActivatedLora
 from agent_specializer.loragen.models import attentions, decoder
-from agent_specializer.messages import Message, Reply
+from agent_specializer.messages import Call, Message, Reply
 from agent_specializer.specs import Toolset, ToolSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
-def make_lora(model: PreTrainedModel, spread: float = 0.5) -> ArgumentLora:
+def make_lora(model: PreTrainedModel, spread: float = 0.5) -> ActivatedLora:
     """A random LoRA whose B is not zero."""
     layers = attentions(decoder(model))
     sizes = {name: (linear.out_features, linear.in_features) for name, linear in layers[0].items()}
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        lora = ArgumentLora(ArgumentConfig(rank=2, alpha=4.0, sizes=sizes), layers=len(layers))
+        lora = ActivatedLora(ActivatedConfig(rank=2, alpha=4.0, sizes=sizes), layers=len(layers))
         for parameter in lora.B.values():
             torch.nn.init.normal_(parameter, std=spread)
     return lora.requires_grad_(False)
@@ -175,3 +178,102 @@ def test_a_batch_writes_as_one_by_one(
     alone = [writer.reply(r.messages, toolset, adapter=r.adapter, options=options) for r in requests]
     together = writer.reply_batch(requests)
     assert [reply.calls for reply in alone] == [reply.calls for reply in together]  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def follower(
+    tiny: PreTrainedModel, tiny_tokenizer: PreTrainedTokenizerFast, make_pool: Callable[..., ExpertPool]
+) -> EdgeEngine:
+    """As `engine`, with a LoRA for what follows a call, over the same model."""
+    return EdgeEngine(tiny, tiny_tokenizer, pool=make_pool(tiny), following=make_lora(tiny))
+
+
+def lit(text: str = "dim the light, and is it raining in Oslo?") -> list[Message]:
+    """A turn in which the light was set already."""
+    call = Call(name="set_light", arguments={"room": "hall", "level": 20})
+    return [
+        *say("good morning"),
+        Message(role="assistant", content="Good morning!"),
+        *say(text),
+        Message(role="assistant", calls=(call,)),
+        Message(role="tool", name="set_light", content='{"ok": true}'),
+    ]
+
+
+def test_what_follows_a_call_is_scored_under_its_lora_and_all_else_is_as_it_was(
+    follower: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
+) -> None:
+    adapter = make_adapter(follower.pool, toolset)
+    plain = EdgeEngine(follower.model, follower.tokenizer, pool=follower.pool)
+    options = ReplyOptions(max_tokens=60, max_calls=1, tool_choice="get_weather")
+    for messages, same in ((say("dim the light"), True), (lit(), False), (lit()[:3], True)):
+        new, old = (
+            engine.reply(messages, toolset, adapter=adapter, options=options) for engine in (follower, plain)
+        )
+        assert (scores(new) == pytest.approx(scores(old), abs=1e-4)) == same
+        assert new.calls == old.calls, "the tool given, arguments are written as ever"
+    new, old = (engine.reply(lit(), toolset, options=options) for engine in (follower, plain))
+    assert scores(new) == scores(old), "without an adapter nothing is of the generator's"
+
+
+def test_the_lora_is_active_behind_the_first_call_alone(
+    follower: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
+) -> None:
+    """As computed by hand: names behind a conversation whose end, from the turn's first call on, is read under the LoRA."""
+    engine, tree = follower, NameTree.of(follower.tokenizer, toolset.names)
+    adapter = make_adapter(engine.pool, toolset)
+    text = render(lit())
+    ids = engine.tokenizer(text).input_ids
+    first = len(engine.tokenizer(text[: text.index("Call: set_light") + len("Call:")]).input_ids)
+    assert behind_request(engine.tokenizer, text) == first
+    assert first < len(ids)
+    lora = engine.activated["following"]
+    found = []
+    with torch.no_grad(), pooled(engine.model, engine.pool, adapter.gates[None]):
+        for label in tree.labels:
+            whole = torch.tensor([[*ids, *label]])
+            with lora.beside(torch.arange(whole.shape[1])[None] >= first):
+                logp = engine.model(whole).logits[0].log_softmax(-1)
+            found.append(float(sum(logp[len(ids) + at - 1, token] for at, token in enumerate(label))))
+    expected = torch.tensor(found) - engine.priors(toolset, adapter=adapter)
+    reply = engine.reply(lit(), toolset, adapter=adapter, options=ReplyOptions(max_tokens=60, max_calls=1))
+    for name, score in zip((*toolset.names, None), expected.tolist(), strict=True):
+        assert scores(reply)[name] == pytest.approx(score, abs=1e-3)
+
+
+def test_a_lora_that_changes_nothing_leaves_whole_replies_as_they_were(
+    follower: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
+) -> None:
+    adapter = make_adapter(follower.pool, toolset)
+    plain = EdgeEngine(follower.model, follower.tokenizer, pool=follower.pool)
+    idle = EdgeEngine(
+        follower.model, follower.tokenizer, pool=follower.pool, following=make_lora(follower.model, 0.0)
+    )
+    options = ReplyOptions(max_tokens=200, max_calls=3, tool_choice="any")
+    for messages in (say("dim the light"), lit(), lit("and so on")):
+        old, new, other = (
+            engine.reply(messages, toolset, adapter=adapter, options=options)
+            for engine in (plain, idle, follower)
+        )
+        assert new.calls == old.calls
+        assert scores(new) == pytest.approx(scores(old), abs=1e-4)
+        assert other.calls[:1] == old.calls[:1] or messages != say("dim the light")
+
+
+def test_a_batch_goes_on_as_one_by_one(
+    follower: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
+) -> None:
+    options = ReplyOptions(max_tokens=120, tool_choice="any", max_calls=3)
+    talks = [say("dim the light"), lit(), lit("get out of the light!")]
+    requests = [
+        Request(
+            talk, toolset, None if seed == 1 else make_adapter(follower.pool, toolset, seed), options=options
+        )
+        for seed, talk in enumerate(talks)
+    ]
+    alone = [follower.reply(r.messages, toolset, adapter=r.adapter, options=options) for r in requests]
+    together = follower.reply_batch(requests)
+    for one, other in zip(alone, together, strict=True):
+        assert isinstance(other, Reply)
+        assert one.calls == other.calls
+        assert scores(one) == pytest.approx(scores(other), abs=1e-3)

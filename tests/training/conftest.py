@@ -32,6 +32,8 @@ SMALL = {
     "calibration_compositions": 2,
     "required_compositions": 8,
     "argument_steps": 2,
+    "following_steps": 2,
+    "following_batch": 4,
 }
 VERBS = ("book", "cancel", "list", "find", "rate", "share")
 NEEDY = ("book", "cancel", "rate")
@@ -85,7 +87,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_trainer(data, make_tiny_gemma, tiny_tokenizer):
-    def make(out: Path, start: Path | None = None, arguments_only: bool = False, **options):
+    def make(out: Path, start: Path | None = None, only: str = "", **options):
         model = make_tiny_gemma()
         return Trainer(
             cloud=model,
@@ -95,7 +97,7 @@ def make_trainer(data, make_tiny_gemma, tiny_tokenizer):
             out=out,
             options=TrainOptions(**SMALL | options),
             start=start,
-            arguments_only=arguments_only,
+            only=only,
         )
 
     return make

@@ -95,12 +95,12 @@ def begun(trainer, tmp_path):
 
 
 def test_the_argument_lora_learns_and_nothing_else_moves(trainer, begun):
-    run = trainer(start=begun, arguments_only=True, argument_steps=30, argument_lr=0.02)
+    run = trainer(start=begun, only="arguments", argument_steps=30, argument_lr=0.02)
     run.run()
     losses = [row["loss"] for row in run.history if row.get("stage") == "arguments"]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
     before = {name: value.clone() for name, value in run.generator.state_dict().items()}
-    again = trainer(out="again", start=run.out, arguments_only=True, argument_steps=3, seed=1)
+    again = trainer(out="again", start=run.out, only="arguments", argument_steps=3, seed=1)
     taken = {name: value.clone() for name, value in again.generator.state_dict().items()}
     assert all(torch.allclose(taken[name], before[name], atol=0.02, rtol=0.01) for name in before)
     again.run()
@@ -126,15 +126,15 @@ def test_the_argument_lora_learns_and_nothing_else_moves(trainer, begun):
             "argument_lr": 0.02,
         },
     }
-    other = trainer(out="other", start=run.out, arguments_only=True, argument_rank=4)
-    assert other.arguments_before is None, "one of another size begins anew"
+    other = trainer(out="other", start=run.out, only="arguments", argument_rank=4)
+    assert other.before is None, "one of another size begins anew"
     model = run.edge
     found = load_checkpoint(again.out, cloud=model, edge=model, tokenizer=run.tokenizer)
     assert found.arguments is not None
 
 
 def test_a_cut_stage_resumes_exactly(trainer, begun):
-    options = {"start": begun, "arguments_only": True, "argument_steps": 6, "save_every": 3}
+    options = {"start": begun, "only": "arguments", "argument_steps": 6, "save_every": 3}
     whole, cut = (trainer(out=out, **options) for out in ("whole", "cut"))
     whole.run()
     stage, step = cut.arguments, cut.arguments.train_step
@@ -155,7 +155,7 @@ def test_a_cut_stage_resumes_exactly(trainer, begun):
 
 def test_there_must_be_a_checkpoint_to_fit_it_to(trainer):
     with pytest.raises(ConfigError, match="no checkpoint"):
-        trainer(arguments_only=True)
+        trainer(only="arguments")
 
 
 def test_no_steps_no_lora_and_none_with_tools_in_the_prompt(trainer):
