@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from browser import chromium, served
 
 import ui
-
-sys.path.insert(0, str(Path(__file__).parent))
-from browser import chromium, served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
