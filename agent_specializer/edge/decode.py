@@ -204,6 +204,9 @@ def _words(
     job: Job, outcome: Outcome, tail: Tail, sampler: Sampler, budget: int
 ) -> Generator[Feed, Seen, None]:
     """An answer in words."""
+    under = "answers" if "answers" in job.under else ""
+    if under and tail.read < len(tail.tokens):
+        yield tail.feed()  # the conversation is read as if there were no such LoRA
     tail.tokens += [
         *job.tokenizer(label(None), add_special_tokens=False).input_ids,
         *job.tokenizer(ANSWER, add_special_tokens=False).input_ids,
@@ -213,6 +216,7 @@ def _words(
         job.grammars.vocabulary,
         sampler,
         budget=budget,
+        under=under,
         stop=job.options.stop,
         written=lambda text: job.emit(TextDelta(text)),
     )

@@ -9,7 +9,7 @@ import hashlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
@@ -83,8 +83,7 @@ class EdgeEngine:
         model: a causal LM with gated MLPs; the engine puts merged weights into it and takes them out again.
         pool: the generator's expert pool; without it adapters are refused.
         head: how choices are scored; None: by the calibrated log-probability alone.
-        arguments: the LoRA under which an adapter's arguments are written; following: the one under which it is told what follows a
-            call; None: none.
+        activated: the generator's LoRAs that are active for a part of a reply alone, by name (`loragen.activated`).
         merged_budget_bytes: for the merged weights of recently used adapters; those of activated LoRAs, once for all adapters, come on top.
     """
 
@@ -95,14 +94,12 @@ class EdgeEngine:
         *,
         pool: ExpertPool | None = None,
         head: ChoiceHead | None = None,
-        arguments: ActivatedLora | None = None,
-        following: ActivatedLora | None = None,
+        activated: Mapping[str, ActivatedLora] | None = None,
         merged_budget_bytes: int = 1_000_000_000,
     ) -> None:
         self.model, self.tokenizer, self.pool, self.head = model, tokenizer, pool, head
         self.merged = MergedWeights(model, pool, budget_bytes=merged_budget_bytes) if pool else None
-        loras = {"arguments": arguments, "following": following}
-        self.activated = {name: Activated(model, lora) for name, lora in loras.items() if lora is not None}
+        self.activated = {name: Activated(model, lora) for name, lora in (activated or {}).items()}
         self.grammars = Grammars(tokenizer, head_weight(model).shape[0])
         self._lock = FairLock()
         self._exclusive = 0

@@ -24,16 +24,17 @@ def decode_words(
     sampler: Sampler,
     *,
     budget: int,
+    under: str,
     stop: Sequence[str],
     written: Callable[[str], None],
 ) -> Generator[Feed, Seen, tuple[str, int]]:
-    """An answer of at most `budget` tokens behind the tokens of `tail`: its text, and how many tokens it has."""
+    """An answer of at most `budget` tokens behind the tokens of `tail`, `under` an activated LoRA: its text, and how many tokens it has."""
     ends = ("\n", *stop)
     held = max(map(len, ends)) - 1
     letters = codecs.getincrementaldecoder("utf-8")(errors="replace")
     text, sent, count = "", 0, 0
     while count < budget:
-        seen = yield tail.feed(rows="all")
+        seen = yield tail.feed(rows="all", under=under)
         assert seen.logits is not None
         token = sampler.pick(seen.logits if count else _without_blanks(seen.logits, vocabulary))
         if vocabulary.is_special(token):

@@ -156,8 +156,7 @@ class Workbench:
                     tokenizer,
                     pool=generator.pool,
                     head=generator.head,
-                    arguments=generator.arguments,
-                    following=generator.following,
+                    activated=generator.activated,
                 )
         return self._engines[folder]
 

@@ -27,7 +27,7 @@ from agent_specializer.loragen.toolkeys import (
 )
 from agent_specializer.specs import Toolset, ToolSpec, canonical_json
 
-ACTIVATED = ("arguments", "following")
+ACTIVATED = ("arguments", "following", "answers")
 """The activated LoRAs (`loragen.activated`) that a generator may have."""
 
 
@@ -53,6 +53,8 @@ class GeneratorConfig:
     """The LoRA under which arguments are written; None: none."""
     following: ActivatedConfig | None = None
     """The one under which it is told what follows a call; None: none."""
+    answers: ActivatedConfig | None = None
+    """The one under which answers in words are written; None: none."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.top_k <= self.experts:
@@ -81,9 +83,9 @@ class Generator(nn.Module):
             config.edge, experts=config.experts, rank=config.rank, alpha=config.alpha, dropout=config.dropout
         )
         self.head = ChoiceHead(config.edge.hidden, key_dim)
-        self.arguments, self.following = (
+        self.arguments, self.following, self.answers = (
             ActivatedLora(sizes, layers=config.edge.layers) if sizes else None
-            for sizes in (config.arguments, config.following)
+            for sizes in (config.arguments, config.following, config.answers)
         )
         if config.routed:
             self.reader = CloudReader(
@@ -114,6 +116,11 @@ class Generator(nn.Module):
     @property
     def cloud(self) -> nn.Module:
         return self._cloud[0]
+
+    @property
+    def activated(self) -> dict[str, ActivatedLora]:
+        """The activated LoRAs that there are, by name."""
+        return {name: lora for name in ACTIVATED if (lora := getattr(self, name)) is not None}
 
     def train(self, mode: bool = True) -> Generator:
         self._fingerprint = None  # the weights are about to change

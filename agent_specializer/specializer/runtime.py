@@ -96,8 +96,7 @@ class Runtime:
                     models.edge_tokenizer,
                     pool=self._generator.pool if self._generator else None,
                     head=self._generator.head if self._generator else None,
-                    arguments=self._generator.arguments if self._generator else None,
-                    following=self._generator.following if self._generator else None,
+                    activated=self._generator.activated if self._generator else None,
                     merged_budget_bytes=self.settings.merged_budget_bytes,
                 )
                 self.progress("reading the vocabulary", None)

@@ -1,8 +1,6 @@
 """The last stage: the argument LoRA (`loragen.activated`) is fitted on the values of calls, everything else frozen.
 
-What stands before the arguments is read without it and so needs no gradients: a step costs little more than reading its requests.
-Only values are supervised, and what ends them: names and braces are the grammar's. The experts stand in as those of an average toolset,
-as they do for keys.
+Only values are supervised, and what ends them: names and braces are the grammar's.
 """
 
 from __future__ import annotations
@@ -10,60 +8,31 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from agent_specializer.edge.activated import Activated
-from agent_specializer.edge.choose import normaliser
 from agent_specializer.edge.transcript import arguments_text, label, render, render_call
 from agent_specializer.examples import Example
 from agent_specializer.loragen.activated import ActivatedLora
-from agent_specializer.loragen.models import cached, decoder, logits
 from agent_specializer.specs import Toolset
-from agent_specializer.training.activated import ActivatedStage
 from agent_specializer.training.data import Source
 from agent_specializer.training.made_up import TODAY, joined, on_another_day
-from agent_specializer.training.rows import IGNORE
+from agent_specializer.training.written import Written, WrittenStage
 
 if TYPE_CHECKING:
     from agent_specializer.training.trainer import Trainer
 
 MAX_PREFIX, MAX_ARGUMENTS = 512, 80
 """Tokens that a conversation and a call's arguments may have. Longer ones are left out, not cut: whose values are cut off teaches to make them up."""
-BLOCK = 8
-"""Steps whose requests are drawn together, so that each step's are of about one length."""
-WARMUP = 20
-DEV = 96
 JOINED, MOVED = 0.3, 0.3
 """Shares of calls that are asked for beside others of their toolset, and, where it is known what day it is, on another one."""
 
 
-@dataclass(frozen=True)
-class Filled:
-    """Tokens of a call and of what stands before it.
-
-    Attributes:
-        prefix: up to ``Call:``. name: the label of the tool. arguments: of the JSON text.
-        values: which of `arguments` belong to a value, or end one.
-    """
-
-    prefix: tuple[int, ...]
-    name: tuple[int, ...]
-    arguments: tuple[int, ...]
-    values: tuple[bool, ...]
-
-    def __len__(self) -> int:
-        return len(self.prefix) + len(self.name) + len(self.arguments)
-
-
 def filled(
     tokenizer: PreTrainedTokenizerBase, example: Example, toolset: Toolset, rng: random.Random
-) -> Filled | None:
+) -> Written | None:
     """The first call of `example` mostly, else a later one; None where there is nothing to learn from it, or too much to read."""
     calls = example.calls
     at = 0 if rng.random() < 0.6 else rng.randrange(len(calls))
@@ -80,11 +49,11 @@ def filled(
     ]
     if not spans or len(prefix) > MAX_PREFIX or len(read.input_ids) > MAX_ARGUMENTS:
         return None
-    return Filled(
+    return Written(
         prefix=tuple(prefix),
-        name=tuple(tokenizer(label(call.name), add_special_tokens=False).input_ids),
-        arguments=tuple(read.input_ids),
-        values=tuple(any(a < end and b > start for start, end in spans) for a, b in read.offset_mapping),
+        label=tuple(tokenizer(label(call.name), add_special_tokens=False).input_ids),
+        text=tuple(read.input_ids),
+        supervised=tuple(any(a < end and b > start for start, end in spans) for a, b in read.offset_mapping),
     )
 
 
@@ -111,7 +80,7 @@ def _can_be_told(value: str, said: str) -> bool:
 
 def draw(
     sources: Sequence[Source], tokenizer: PreTrainedTokenizerBase, count: int, rng: random.Random
-) -> list[Filled]:
+) -> list[Written]:
     """`count` calls, between the sets as the joint steps draw."""
     asking = [
         (source, some)
@@ -119,7 +88,7 @@ def draw(
         if not source.choice_only
         and (some := [e for e in source.examples if any(call.arguments for call in e.calls)])
     ]
-    found: list[Filled] = []
+    found: list[Written] = []
     while asking and len(found) < count:
         source, some = rng.choices(asking, [source.weight for source, _ in asking])[0]
         example = rng.choice(some)
@@ -141,90 +110,20 @@ def _varied(example: Example, source: Source, rng: random.Random) -> Example:
     return example
 
 
-def value_loss(
-    model: nn.Module, writing: Activated, rows: Sequence[Filled], *, named: bool, pad: int
-) -> tuple[Tensor, int]:
-    """Cross-entropy of the values of `rows`, summed, and of how many tokens; differentiable in the argument LoRA alone.
+class ArgumentStage(WrittenStage):
+    """The stage of one run. Names are written under the LoRA, too, where a call needs no plan."""
 
-    Args:
-        named: whether the tools' labels are read under the LoRA, too, as they are where a call needs no plan.
-    """
-    before = [row.prefix if named else row.prefix + row.name for row in rows]
-    behind = [(row.name if named else ()) + row.arguments for row in rows]
-    left, right = max(map(len, before)), max(map(len, behind))
-    ids, seen = (
-        torch.full((len(rows), left + right), pad),
-        torch.zeros(len(rows), left + right, dtype=torch.long),
-    )
-    targets = torch.full((len(rows), left + right), IGNORE)
-    for i, (row, old, new) in enumerate(zip(rows, before, behind, strict=True)):
-        ids[i, left - len(old) : left + len(new)] = torch.tensor(old + new)
-        seen[i, left - len(old) : left + len(new)] = 1
-        first = left + len(new) - len(row.arguments)
-        for at, (token, wanted) in enumerate(zip(row.arguments, row.values, strict=True), first):
-            if wanted:
-                targets[i, at - 1] = token
-    positions = (seen.cumsum(1) - 1).clamp_min(0)
-    device = next(model.parameters()).device
-    ids, seen, positions, targets = (each.to(device) for each in (ids, seen, positions, targets[:, left:]))
-    body, cache = decoder(model), DynamicCache()
-    with torch.no_grad():
-        body(
-            input_ids=ids[:, :left],
-            attention_mask=seen[:, :left],
-            position_ids=positions[:, :left],
-            **cached(body, cache),
-        )
-    with writing.beside(torch.ones(1, dtype=torch.bool)):
-        states = body(
-            input_ids=ids[:, left:],
-            attention_mask=seen,
-            position_ids=positions[:, left:],
-            **cached(body, cache),
-        ).last_hidden_state
-    supervised = targets != IGNORE
-    tokens = targets[supervised]
-    subset = normaliser(model.config.vocab_size, tokens).to(device)  # type: ignore[union-attr,arg-type]
-    out = logits(model, states[supervised], subset)
-    return nn.functional.cross_entropy(out, torch.searchsorted(subset, tokens), reduction="sum"), len(tokens)
-
-
-class ArgumentStage(ActivatedStage):
-    """The stage of one run."""
+    name, labelled = "arguments", 0.5
 
     def __init__(self, run: Trainer, lora: ActivatedLora) -> None:
         options = run.options
-        super().__init__(run, lora, steps=options.argument_steps, lr=options.argument_lr, warmup=WARMUP)
+        super().__init__(
+            run,
+            lora,
+            steps=options.argument_steps,
+            lr=options.argument_lr,
+            batch=options.argument_batch,
+        )
 
-    def rows(self) -> list[Filled]:
-        """The calls of the coming step on this device; they depend on the seed and the step alone."""
-        run, size = self.run, self.run.options.argument_batch
-        block, place = divmod(self.step, BLOCK)
-        rng = random.Random(f"{run.options.seed}/arguments/{block}/{run.accelerator.process_index}")
-        some = sorted(draw(run.train_sources, run.tokenizer, BLOCK * size, rng), key=len)
-        order = rng.sample(range(BLOCK), BLOCK)
-        return some[order[place] * size : (order[place] + 1) * size]
-
-    def train_step(self) -> dict[str, float]:
-        """One optimiser step on the coming calls; the mean `loss` of their tokens."""
-        run, options = self.run, self.run.options
-        rows = self.rows()
-        named = random.Random(f"{options.seed}/named/{self.step}").random() < 0.5
-        with run.averaged():
-            summed, count = value_loss(run.edge, self.activated, rows, named=named, pad=run.pad)
-            loss = summed / max(1, count)
-            loss.backward()
-        self.update()
-        return {"loss": float(loss.detach())}
-
-    @torch.no_grad()
-    def dev(self) -> dict[str, float | None]:
-        """`held_out_loss`: mean loss of the tokens of held-out families' values, in nats; None where there are none."""
-        run, size = self.run, self.run.options.argument_batch
-        rng = random.Random(f"{run.options.seed}/arguments/dev")
-        some = sorted(draw(run.dev_sources, run.tokenizer, DEV, rng), key=len)
-        parts = (some[at : at + size] for at in range(0, len(some), size))
-        with run.averaged():
-            losses = [value_loss(run.edge, self.activated, part, named=False, pad=run.pad) for part in parts]
-        mean = sum(float(x) for x, _ in losses) / sum(n for _, n in losses) if losses else None
-        return {"held_out_loss": mean}
+    def draw(self, sources: Sequence[Source], count: int, rng: random.Random) -> list[Written]:
+        return draw(sources, self.run.tokenizer, count, rng)

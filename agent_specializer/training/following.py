@@ -81,7 +81,7 @@ class FollowingStage(ActivatedStage):
 
     def scores(self, batch: Batch, keys: Tensor) -> Scores:
         """Of what may follow; `keys` of the batch's tools, or empty."""
-        with following(self.activated, batch):
+        with behind_the_call(self.activated, batch):
             return score(self.run.edge, self.run.generator.head, batch, keys)
 
     def _batches(
@@ -100,7 +100,7 @@ class FollowingStage(ActivatedStage):
 
 
 @contextmanager
-def following(activated: Activated, batch: Batch) -> Iterator[None]:
+def behind_the_call(activated: Activated, batch: Batch) -> Iterator[None]:
     """While open, what stands behind a call of the newest turn in `batch` is read under the LoRA."""
     place = torch.arange(batch.ids.shape[1], device=batch.ids.device)
     with activated.beside(batch.called[:, None] & (place >= batch.behind[:, None])):

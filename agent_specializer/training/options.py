@@ -22,7 +22,8 @@ class TrainOptions:
     `fit_requests`: of the bank, how many are read for the second stage, `key_epochs` long at the rate `key_lr`. `required_compositions`: on whose requests is fitted
     how it is told which of what a tool requires is given. `argument_steps` of `argument_batch` calls at the rate `argument_lr` fit the LoRA of rank
     `argument_rank` under which arguments are written; `following_steps` of `following_batch` conversations at the rate `following_lr` one of that
-    rank under which it is told what follows a call. With 0 steps there is none, and none with tools in the prompt."""
+    rank under which it is told what follows a call; `answer_steps` of `answer_batch` answers at the rate `answer_lr` one under which these are
+    written. With 0 steps there is none, and none with tools in the prompt."""
 
     kind: str = "generator"
     steps: int = 600
@@ -60,6 +61,9 @@ class TrainOptions:
     following_steps: int = 150
     following_batch: int = 12
     following_lr: float = 6e-4
+    answer_steps: int = 200
+    answer_batch: int = 16
+    answer_lr: float = 6e-4
 
 
 def generator_config(options: TrainOptions, cloud: nn.Module, edge: nn.Module) -> GeneratorConfig:
@@ -76,6 +80,7 @@ def generator_config(options: TrainOptions, cloud: nn.Module, edge: nn.Module) -
             dropout=options.dropout,
             arguments=_activated(options, edge, options.argument_steps),
             following=_activated(options, edge, options.following_steps),
+            answers=_activated(options, edge, options.answer_steps),
         )
     if options.kind in ("shared_lora", "prompted_lora"):
         activated = options.kind == "shared_lora"
@@ -92,6 +97,7 @@ def generator_config(options: TrainOptions, cloud: nn.Module, edge: nn.Module) -
             tools_in_prompt=options.kind == "prompted_lora",
             arguments=_activated(options, edge, options.argument_steps if activated else 0),
             following=_activated(options, edge, options.following_steps if activated else 0),
+            answers=_activated(options, edge, options.answer_steps if activated else 0),
         )
     raise ConfigError(f"unknown kind {options.kind!r}", hint="generator, shared_lora or prompted_lora")
 
@@ -106,6 +112,6 @@ def _activated(options: TrainOptions, edge: nn.Module, steps: int) -> ActivatedC
     if not sizes or any(each != sizes[0] for each in sizes):
         raise ConfigError(
             f"{type(edge).__name__} has no attention with {', '.join(ATTENTION)} of one size in all layers",
-            hint="train with argument_steps=0 and following_steps=0: there are then no activated LoRAs",
+            hint="train with argument_steps, following_steps and answer_steps of 0: there are then no activated LoRAs",
         )
     return ActivatedConfig(rank=options.argument_rank, alpha=2.0 * options.argument_rank, sizes=sizes[0])

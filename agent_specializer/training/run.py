@@ -36,8 +36,8 @@ def train(
         options: what to train and how; the defaults are those of the shipped checkpoint.
         exclude: names of files (``X`` of ``X.train.jsonl``) to leave out.
         start: folder of a checkpoint whose experts (and router) the run begins with.
-        only: "arguments" or "following": train this activated LoRA alone of the checkpoint in `start`, on from what it is; all other parts
-            stay, but for the scalars that count behind a call where it is the latter.
+        only: "arguments", "following" or "answers": train this activated LoRA alone of the checkpoint in `start`, on from what it is; all other parts
+            stay, but for the scalars that count behind a call where it is "following".
         stop_after: seconds after which the run saves its state and stops, to be resumed later.
         log: called with each step's figures (loss, balance, tokens per second, dev score where measured).
 
@@ -78,8 +78,8 @@ def summary(row: dict[str, Any], steps: int) -> str:
         return f"{row['requests']} requests against {row['tools']} tools are read"
     if row.get("stage") == "keys":
         return f"keys and confidence fitted: dev {row['dev_kept_accuracy']:.1%}, opaque {row['dev_opaque_accuracy']:.1%}"
-    if row.get("stage") == "arguments":
-        text = f"arguments {row['step']}/{steps}  loss {row['loss']:.3f}"
+    if row.get("stage") in ("arguments", "answers"):
+        text = f"{row['stage']} {row['step']}/{steps}  loss {row['loss']:.3f}"
         return text if row.get("held_out_loss") is None else f"{text}  held out {row['held_out_loss']:.3f}"
     if row.get("stage") == "following":
         text = f"what follows a call {row['step']}/{steps}  loss {row['loss']:.3f}  right {row['right']:.0%}"

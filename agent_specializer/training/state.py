@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent_specializer.training.trainer import Trainer
 
 STATE = "state.pt"
-STEPS = {"arguments": "argument_steps", "following": "following_steps"}
+STEPS = {"arguments": "argument_steps", "following": "following_steps", "answers": "answer_steps"}
 """The option that says how long an activated LoRA is trained."""
 
 
@@ -32,9 +32,7 @@ def start_from(generator: Generator, folder: Path) -> None:
 def as_started(config: GeneratorConfig, folder: Path, only: str) -> GeneratorConfig:
     """`config` of a run that trains the activated LoRA `only` of the finished checkpoint in `folder`: the others are as they are there."""
     found, _ = read_config(folder)
-    if only == "arguments":
-        return replace(config, following=found.following)
-    return replace(config, arguments=found.arguments)
+    return replace(config, **{name: getattr(found, name) for name in ACTIVATED if name != only})
 
 
 def take_finished(generator: Generator, folder: Path) -> dict[str, Any]:
@@ -103,8 +101,7 @@ def load_state(run: Trainer) -> None:
 
 def _stages(run: Trainer) -> dict[str, ActivatedStage]:
     """The stages in which this run trains activated LoRAs, by name."""
-    stages = {"arguments": run.arguments, "following": run.following}
-    return {name: stage for name, stage in stages.items() if stage and run.only in ("", name)}
+    return {name: stage for name, stage in run.stages.items() if run.only in ("", name)}
 
 
 def _dev_of(row: dict[str, Any]) -> dict[str, float]:

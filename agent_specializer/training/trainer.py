@@ -28,10 +28,11 @@ from agent_specializer.loragen.cloud import tokenize
 from agent_specializer.loragen.generator import ACTIVATED, Generator
 from agent_specializer.loragen.router import balance_loss
 from agent_specializer.specs import Toolset
+from agent_specializer.training.answers import AnswerStage
 from agent_specializer.training.arguments import ArgumentStage
 from agent_specializer.training.bank import Bank
 from agent_specializer.training.data import Composition, Compositions, read_sources
-from agent_specializer.training.following import FollowingStage, following
+from agent_specializer.training.following import FollowingStage, behind_the_call
 from agent_specializer.training.objective import BALANCE_WEIGHT, Scores, calibrated_names, loss, score
 from agent_specializer.training.options import TrainOptions, generator_config
 from agent_specializer.training.rows import Batch, collate, empty_row, example_row
@@ -53,6 +54,12 @@ from agent_specializer.training.state import (
 
 __all__ = ["TrainOptions", "Trainer", "accuracy"]
 
+STAGES: dict[str, type[ArgumentStage | FollowingStage | AnswerStage]] = {
+    "arguments": ArgumentStage,
+    "following": FollowingStage,
+    "answers": AnswerStage,
+}
+"""Of the activated LoRAs."""
 MERGED = 1 << 34
 """Bytes of merged weights that may be kept: those of one adapter are needed again at every step."""
 
@@ -116,16 +123,15 @@ class Trainer:
             if start is None or only not in ACTIVATED or getattr(self.generator, only) is None:
                 raise ConfigError(
                     f"there is no checkpoint whose LoRA {only!r} could be trained, or no such LoRA",
-                    hint=f"name one with --start, of a kind that has one: generator or shared_lora; there are {' and '.join(ACTIVATED)}",
+                    hint=f"name one with --start, of a kind that has one: generator or shared_lora; there are {', '.join(ACTIVATED[:-1])} and {ACTIVATED[-1]}",
                 )
             self.card = take_finished(self.generator, start)
         elif start is not None:
             start_from(self.generator, start)
         self.before: dict[str, Any] | None = self.card.pop(only, None)
         """Of its card: how the LoRA was trained that this run goes on from."""
-        arguments, after = self.generator.arguments, self.generator.following
-        self.arguments = ArgumentStage(self, arguments) if arguments is not None else None
-        self.following = FollowingStage(self, after) if after is not None else None
+        self.stages = {name: STAGES[name](self, lora) for name, lora in self.generator.activated.items()}
+        """Those of the activated LoRAs that the generator has."""
         self.bank: Bank | None = None
         self.dev_bank: Bank | None = None
         self.mean_gates: Tensor | None = None
@@ -273,9 +279,10 @@ class Trainer:
         generator, keys = self.generator, self.keys(toolset)
         with pooled(self.edge, generator.pool, gates[None]):  # the same for every row
             scores = score(self.edge, generator.head, batch, keys)
-            if self.following is None or not self.following.begun or not batch.called.any():
+            stage = self.stages.get("following")
+            if stage is None or not stage.begun or not batch.called.any():
                 return scores
-            with following(self.following.activated, batch):
+            with behind_the_call(stage.activated, batch):
                 names = calibrated_names(self.edge, batch)
         return scores.renamed(generator.head, batch, names)
 
@@ -348,16 +355,17 @@ class Trainer:
             if cut:
                 return self.out
         until = None if stop_after is None else started + stop_after
-        if self.following and self.only in ("", "following"):
-            fit_activated(self, "following", self.following, until)
-            if self.following.step < self.following.steps:
+        wanted = {name: stage for name, stage in self.stages.items() if self.only in ("", name)}
+        if following := wanted.pop("following", None):
+            fit_activated(self, "following", following, until)
+            if following.step < following.steps:
                 return self.out
         if not self.finished:
             finish(self)
         elif self.only == "following":
             refit_following(self)
-        if self.arguments and self.only in ("", "arguments"):
-            fit_activated(self, "arguments", self.arguments, until)
+        for name, stage in wanted.items():
+            fit_activated(self, name, stage, until)
         return self.out
 
     @property

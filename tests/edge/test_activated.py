@@ -42,7 +42,7 @@ def writer(
     tiny: PreTrainedModel, tiny_tokenizer: PreTrainedTokenizerFast, make_pool: Callable[..., ExpertPool]
 ) -> EdgeEngine:
     """As `engine`, with an argument LoRA, over the same model."""
-    return EdgeEngine(tiny, tiny_tokenizer, pool=make_pool(tiny), arguments=make_lora(tiny))
+    return EdgeEngine(tiny, tiny_tokenizer, pool=make_pool(tiny), activated={"arguments": make_lora(tiny)})
 
 
 def say(text: str) -> list[Message]:
@@ -185,7 +185,7 @@ def follower(
     tiny: PreTrainedModel, tiny_tokenizer: PreTrainedTokenizerFast, make_pool: Callable[..., ExpertPool]
 ) -> EdgeEngine:
     """As `engine`, with a LoRA for what follows a call, over the same model."""
-    return EdgeEngine(tiny, tiny_tokenizer, pool=make_pool(tiny), following=make_lora(tiny))
+    return EdgeEngine(tiny, tiny_tokenizer, pool=make_pool(tiny), activated={"following": make_lora(tiny)})
 
 
 def lit(text: str = "dim the light, and is it raining in Oslo?") -> list[Message]:
@@ -247,7 +247,10 @@ def test_a_lora_that_changes_nothing_leaves_whole_replies_as_they_were(
     adapter = make_adapter(follower.pool, toolset)
     plain = EdgeEngine(follower.model, follower.tokenizer, pool=follower.pool)
     idle = EdgeEngine(
-        follower.model, follower.tokenizer, pool=follower.pool, following=make_lora(follower.model, 0.0)
+        follower.model,
+        follower.tokenizer,
+        pool=follower.pool,
+        activated={"following": make_lora(follower.model, 0.0)},
     )
     options = ReplyOptions(max_tokens=200, max_calls=3, tool_choice="any")
     for messages in (say("dim the light"), lit(), lit("and so on")):

@@ -35,6 +35,8 @@ SMALL = {
     "argument_steps": 2,
     "following_steps": 2,
     "following_batch": 4,
+    "answer_steps": 2,
+    "answer_batch": 4,
 }
 VERBS = ("book", "cancel", "list", "find", "rate", "share")
 NEEDY = ("book", "cancel", "rate")
@@ -134,5 +136,5 @@ def finished(make_trainer, tmp_path_factory):
 @pytest.fixture
 def begun(trainer, tmp_path):
     """A finished checkpoint without activated LoRAs."""
-    made = trainer(argument_steps=0, following_steps=0)
+    made = trainer(argument_steps=0, following_steps=0, answer_steps=0)
     return save_checkpoint(made.generator, tmp_path / "begun", card={"steps_done": 4})

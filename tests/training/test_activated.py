@@ -7,13 +7,14 @@ import torch
 
 
 @pytest.mark.parametrize(
-    ("name", "steps"), [("arguments", "argument_steps"), ("following", "following_steps")]
+    ("name", "steps"),
+    [("arguments", "argument_steps"), ("following", "following_steps"), ("answers", "answer_steps")],
 )
 def test_a_cut_stage_resumes_exactly(trainer, begun, name, steps):
     options = {"start": begun, "only": name, steps: 6, "save_every": 3}
     whole, cut = (trainer(out=out, **options) for out in ("whole", "cut"))
     whole.run()
-    stage = getattr(cut, name)
+    stage = cut.stages[name]
     step = stage.train_step
 
     def stop():

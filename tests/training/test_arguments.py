@@ -15,7 +15,8 @@ from agent_specializer.examples import Example
 from agent_specializer.loragen.checkpoint import load_checkpoint
 from agent_specializer.messages import Call, Message
 from agent_specializer.specs import Toolset, ToolSpec
-from agent_specializer.training.arguments import filled, value_loss
+from agent_specializer.training.arguments import filled
+from agent_specializer.training.written import written_loss
 
 TOOL = ToolSpec(
     name="set_light",
@@ -41,8 +42,8 @@ def example(asked: str = "", **arguments: object) -> Example:
 def test_values_and_what_ends_them_are_supervised(tiny_tokenizer):
     some = example(room='the "hall": {x}', level=20, days=["a", "b"])
     row = filled(tiny_tokenizer, some, TOOLSET, random.Random(0))
-    told = [token for token, wanted in zip(row.arguments, row.values, strict=True) if wanted]
-    left = [token for token, wanted in zip(row.arguments, row.values, strict=True) if not wanted]
+    told = [token for token, wanted in zip(row.text, row.supervised, strict=True) if wanted]
+    left = [token for token, wanted in zip(row.text, row.supervised, strict=True) if not wanted]
     text = tiny_tokenizer.decode(told)
     for value in ('the \\"hall\\": {x}', "20,", '["a", "b"]}'):
         assert value in text
@@ -60,7 +61,7 @@ def test_what_cannot_be_told_and_what_is_too_long_teach_nothing(tiny_tokenizer):
     assert row(example("light please", room="hall")) is None
     # A date that is worked out, a number and what is said are learned beside it.
     both = row(example("light tomorrow, Mo", room="hall", level=20, days=["mo", "2019-03-02"]))
-    told = [t for t, wanted in zip(both.arguments, both.values, strict=True) if wanted]
+    told = [t for t, wanted in zip(both.text, both.supervised, strict=True) if wanted]
     assert tiny_tokenizer.decode(told) == '20,["mo", "2019-03-02"]}'
 
 
@@ -73,18 +74,18 @@ def test_the_loss_is_that_of_each_row_by_itself(trainer, tiny_tokenizer, named):
         for each in (example(room="hall"), example(room="kitchen", level=3), example(days=["mo", "tu"]))
     ]
     writing = Activated(run.edge, run.generator.arguments)
-    summed, count = value_loss(run.edge, writing, rows, named=named, pad=0)
+    summed, count = written_loss(run.edge, writing, rows, labels=named, pad=0)
     expected, tokens = 0.0, 0
     for row in rows:
-        ids = [*row.prefix, *row.name, *row.arguments]
+        ids = [*row.prefix, *row.label, *row.text]
         logp = run.edge(torch.tensor([ids])).logits[0].detach().float().log_softmax(-1)
-        first = len(ids) - len(row.arguments)
-        for at, (token, wanted) in enumerate(zip(row.arguments, row.values, strict=True), first):
+        first = len(ids) - len(row.text)
+        for at, (token, wanted) in enumerate(zip(row.text, row.supervised, strict=True), first):
             expected -= float(logp[at - 1, token]) * wanted
             tokens += wanted
     assert count == tokens
     assert float(summed.detach()) == pytest.approx(expected, rel=1e-3)
-    assert tiny_tokenizer.decode(rows[0].name) == label("set_light")
+    assert tiny_tokenizer.decode(rows[0].label) == label("set_light")
 
 
 def test_the_argument_lora_learns_and_nothing_else_moves(trainer, begun):

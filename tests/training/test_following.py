@@ -17,7 +17,7 @@ from agent_specializer.messages import Call, Message
 from agent_specializer.specs import Toolset, ToolSpec
 from agent_specializer.training.after_calls import after_calls
 from agent_specializer.training.data import Composition
-from agent_specializer.training.following import behind_calls, following
+from agent_specializer.training.following import behind_calls, behind_the_call
 
 
 def tool(name: str, *needs: str) -> ToolSpec:
@@ -103,14 +103,14 @@ def test_rows_stand_behind_a_call_and_say_where_it_is(trainer):
         assert before.endswith(CALL)
         assert before.count(CALL) == 1
         assert batch.behind[row] <= batch.last[row]
-    plain = [run.following.scores(batch, torch.empty(0, 0, 0)).names.detach()]
-    for parameter in run.following.lora.B.values():
+    plain = [run.stages["following"].scores(batch, torch.empty(0, 0, 0)).names.detach()]
+    for parameter in run.stages["following"].lora.B.values():
         torch.nn.init.normal_(parameter, std=0.5)
-    changed = run.following.scores(batch, torch.empty(0, 0, 0)).names.detach()
+    changed = run.stages["following"].scores(batch, torch.empty(0, 0, 0)).names.detach()
     assert not torch.allclose(changed, plain[0], atol=1e-3)
     first = trainer(out="first").batch(Composition(TOOLS, REQUESTS[:1]), random.Random(1))
     if not first.called.any():
-        with following(run.following.activated, first):
+        with behind_the_call(run.stages["following"].activated, first):
             assert torch.equal(run.edge(first.ids).logits, run.edge(first.ids).logits)
 
 
@@ -145,5 +145,5 @@ def test_the_lora_learns_and_only_what_counts_behind_a_call_moves_with_it(traine
 def test_it_must_be_a_lora_that_there_is(trainer, begun):
     with pytest.raises(ConfigError, match="no checkpoint whose LoRA 'following'"):
         trainer(only="following")
-    with pytest.raises(ConfigError, match="arguments and following"):
+    with pytest.raises(ConfigError, match="arguments, following and answers"):
         trainer(start=begun, only="keys")
