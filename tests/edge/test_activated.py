@@ -1,4 +1,4 @@
-"""Activated LoRAs: one changes what is written, one what follows a call, and neither how the first tool is chosen."""
+"""Activated LoRAs: one changes arguments, one what follows a call, one answers in words, and none how the first tool is chosen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agent_specializer.edge.choose import NameTree
 from agent_specializer.edge.engine import EdgeEngine, Request
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.pooled import pooled
-from agent_specializer.edge.transcript import behind_request, render
+from agent_specializer.edge.transcript import ANSWER, behind_request, label, render
 from agent_specializer.errors import AdapterError
 from agent_specializer.loragen import Adapter, ExpertPool
 from agent_specializer.loragen.activated import ActivatedConfig, ActivatedLora
@@ -280,3 +280,68 @@ def test_a_batch_goes_on_as_one_by_one(
         assert isinstance(other, Reply)
         assert one.calls == other.calls
         assert scores(one) == pytest.approx(scores(other), abs=1e-3)
+
+
+@pytest.fixture
+def talker(
+    tiny: PreTrainedModel, tiny_tokenizer: PreTrainedTokenizerFast, make_pool: Callable[..., ExpertPool]
+) -> EdgeEngine:
+    """As `engine`, with a LoRA for answers beside the one for what follows a call, over the same model."""
+    loras = {"answers": make_lora(tiny), "following": make_lora(tiny)}
+    return EdgeEngine(tiny, tiny_tokenizer, pool=make_pool(tiny), activated=loras)
+
+
+@pytest.mark.parametrize("called", [False, True], ids=["at first", "behind a call"])
+def test_an_answer_is_written_under_its_lora_and_what_is_before_it_read_without(
+    talker: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter], called: bool
+) -> None:
+    """As computed by hand: the likeliest tokens one after the other, the LoRA active from the label on."""
+    adapter = make_adapter(talker.pool, toolset)
+    messages = lit() if called else say("dim the light")
+    tokenizer, vocabulary = talker.tokenizer, talker.grammars.vocabulary
+    before = tokenizer(render(messages)).input_ids
+    ids = [
+        *before,
+        *(t for text in (label(None), ANSWER) for t in tokenizer(text, add_special_tokens=False).input_ids),
+    ]
+    start = len(ids)
+    with torch.no_grad(), pooled(talker.model, talker.pool, adapter.gates[None]):
+        for _ in range(4):
+            whole = torch.tensor([ids])
+            with talker.activated["answers"].beside(torch.arange(len(ids))[None] >= len(before)):
+                under = talker.model(whole).logits[0, -1]
+            plain = talker.model(whole).logits[0, -1]
+            if len(ids) > start:
+                ids.append(int(under.argmax()))
+            else:  # an answer starts with something to say
+                assert not torch.allclose(under, plain, atol=1e-2), "the LoRA changes nothing"
+                ranked = under.argsort(descending=True).tolist()
+                ids.append(
+                    next(t for t in ranked if not vocabulary.is_special(t) and vocabulary.text([t]).strip())
+                )
+    wanted = vocabulary.text(ids[start:]).decode(errors="replace").lstrip().split("\n")[0]
+    options = ReplyOptions(max_tokens=4, **({"tool_choice": "none"} if called else {"caution": 100.0}))
+    content = talker.reply(messages, toolset, adapter=adapter, options=options).content
+    assert content.rstrip("\ufffd") == wanted.rstrip().rstrip("\ufffd"), (
+        "but for letters that are not complete"
+    )
+
+
+def test_answers_of_a_batch_are_those_of_one_by_one(
+    talker: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
+) -> None:
+    options = ReplyOptions(max_tokens=12, tool_choice="none")
+    requests = [
+        Request(
+            talk, toolset, None if seed == 1 else make_adapter(talker.pool, toolset, seed), options=options
+        )
+        for seed, talk in enumerate([say("dim the light"), say("hello"), lit()])
+    ]
+    alone = [talker.reply(r.messages, toolset, adapter=r.adapter, options=options) for r in requests]
+    together = talker.reply_batch(requests)
+    plain = EdgeEngine(talker.model, talker.tokenizer, pool=talker.pool)
+    with talker.exclusive(), plain.exclusive():  # neither leaves its adapter in the model that they share
+        bare = [plain.reply(r.messages, toolset, adapter=r.adapter, options=options) for r in requests]
+    assert [reply.content for reply in alone] == [reply.content for reply in together]  # type: ignore[union-attr]
+    assert alone[1].content == bare[1].content, "without an adapter nothing is of the generator's"
+    assert [reply.content for reply in alone] != [reply.content for reply in bare]
