@@ -1,7 +1,7 @@
 """An adapter as files that other programs read: a PEFT LoRA, or whole merged models in safetensors and GGUF.
 
 What is exported is the toolset's LoRA. The tool keys and the grammar, which choose the tool and keep calls valid, and the activated LoRAs,
-for arguments and for what follows a call, are this program's: an exported model continues the same text (`edge/transcript.py`),
+for arguments, for what follows a call and for answers, are this program's: an exported model continues the same text (`edge/transcript.py`),
 with whatever decoding its runtime has.
 """
 

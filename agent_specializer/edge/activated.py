@@ -1,4 +1,4 @@
-"""The weights under which arguments are written, or what follows a call is told: the model's own with a LoRA in its attention.
+"""The weights for a part of a reply, its arguments for one: the model's own with a LoRA in its attention.
 
 They are merged once, whatever adapters come and go, since those change the FFN alone; taking them up and putting them down points
 the linears at other tensors. Where only some rows of a batch write, the LoRA runs beside the weights instead.
@@ -25,7 +25,7 @@ class Activated:
 
     Args:
         model: the edge model; the weights of its attention must not be changed by anyone else.
-        lora: of the generator, its argument LoRA or the one for what follows a call.
+        lora: one of the generator's.
     """
 
     def __init__(self, model: nn.Module, lora: ActivatedLora) -> None:

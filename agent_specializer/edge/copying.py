@@ -42,6 +42,8 @@ NUMBERS = re.compile(
 """Numbers, and no parts of dates, times or identifiers; a unit may stand right behind one."""
 ENDS = re.compile(r"(?:'s\b)?[^\w\s]*(?:\s|$)")
 """What follows a word that ends: not the hyphen in "new-onboarding"."""
+CLOSES = re.compile(r"[.,;:!?]+(\s|$)")
+"""Ends a sentence, or a part of one."""
 RECENT = 2048
 """Tokens of the conversation, from its end, that are copied from."""
 CHUNKS, LONGEST = 120, 4
@@ -164,10 +166,17 @@ class Source:
             for at in self._starts
             if self._folded.startswith(folded, at) and self._free[at] != TAKEN
         ]
-        found = self._first({self._free[at : at + AHEAD].split(TAKEN)[0].rstrip() for at in behind})
+        going_on = (at for at in behind if not self._closes(text, at))
+        found = self._first({self._free[at : at + AHEAD].split(TAKEN)[0].rstrip() for at in going_on})
         if text and any(ENDS.match(self._free, at) for at in behind):
             found |= set(self._vocabulary.ends_string.tolist())
         return sorted(found)
+
+    def _closes(self, text: str, at: int) -> bool:
+        """Whether at `at`, behind a copy of `text`, stands what closes its sentence: it is no part of a single word ("mail it to
+        anna@fjord.example."), nor of what a message ends with."""
+        closed = CLOSES.match(self._free, at)
+        return closed is not None and (closed[1] in ("", "\n") or not any(map(str.isspace, text)))
 
     def _free_ones(self, found: Sequence[tuple[str, Span]]) -> dict[str, Span]:
         """Those of `found` that stand at no place that is left; all where there are no others."""

@@ -1,8 +1,9 @@
-"""Activated LoRAs: one on the edge's attention that is active only where arguments are written, and one only behind a turn's first call.
+"""Activated LoRAs on the edge's attention: active only where arguments are written, only behind a turn's first call, only in an answer in words.
 
 Activated LoRAs (Greenewald et al., 2025, arXiv 2504.12397): what stands before is read without them. So they change neither how
 a request is read nor which tool is chosen first, and the request's keys and values serve all. Experts say which toolset it is, in the
-FFN; how values are taken from a request, and what of it is done once calls were made, is the same for all toolsets, and attention's work.
+FFN; how values are taken from a request, what of it is done once calls were made, and what is said of a
+result, is the same for all toolsets, and attention's work.
 """
 
 from __future__ import annotations

@@ -71,6 +71,18 @@ def test_it_goes_on_as_the_conversation_does_and_ends_where_a_word_ends(texts):
     assert END in texts("zFwf0t")
 
 
+def test_what_closes_a_sentence_is_no_part_of_its_last_word(texts, source_of):
+    source = source_of(
+        "User: Mail it to anna@fjord.example. Say that it rains, but not much: Oh. Well then.\nCall:"
+    )
+    assert texts("anna@fjord.example", source) == {END}
+    assert goes_on(texts("anna@fjord", source), ".example")
+    assert goes_on(texts("it rains", source), ", but")
+    assert goes_on(texts("but not much: Oh", source), ". Well"), "a text may have several sentences"
+    assert texts("Well then", source) == {END}
+    assert texts("Well then", source_of("User: Well then.\n It rains.\nCall:")) == {END}
+
+
 def test_capitals_do_not_matter_and_what_stands_nowhere_has_nothing_to_go_on_with(texts):
     assert goes_on(texts("new y"), "ork")
     assert texts("six") == set()
