@@ -65,6 +65,18 @@ FAILED = (
     "Sorry, I couldn't do it: {}.",
     "It did not work, the answer was: {}.",
 )
+NUMBER = re.compile(r"(?<![\w.,:/+-])\d+(?:[.,]\d+)*(?![\w:/-]|[.,]\d)")
+"""No part of a date, a time or an identifier."""
+NAME = re.compile(r"(?<![.!?] )(?<!^)(?<!\w)[A-Z][a-z]{3,}\b")
+"""A word with a capital that does not begin a sentence."""
+NAMES = re.findall(
+    r"\w+",
+    "Alvarez Anders Ashby Basil Belmont Brno Cardona Celeste Corvo Dalton Dresden Eldora Elwood Fenwick Fiona Galway Gideon Halden Hester Imola "
+    "Ingrid Jasper Jutta Kamari Kelso Larkin Lorca Malin Marlow Nadia Norwood Odense Orsini Paloma Perth Quentin Ravenna Rowan Selma Sterling "
+    "Tamsin Tilbury Ursula Utrecht Verona Vickers Walden Wesley Yarrow Zelda",
+)
+OTHER = 0.7
+"""Share of answers behind a result that tell other numbers and names, as their results then do: what a result says is to be believed."""
 CONFIRMED = ("Done.", "That is done.", "OK, done.", "It's done.", "All done.")
 
 
@@ -97,6 +109,45 @@ def _failed(example: Example, rng: random.Random) -> Example:
 
 def _done(example: Example, rng: random.Random) -> Example:
     return _behind(example, example.calls, [rng.choice(DONE) for _ in example.calls], rng.choice(CONFIRMED))
+
+
+def with_other_facts(example: Example, rng: random.Random) -> Example:
+    """`example` with other numbers and names wherever its answer has one from a result of the newest turn."""
+    at = max(place for place, message in enumerate(example.messages) if message.role == "user")
+    results = " ".join(message.content for message in example.messages[at:] if message.role == "tool")
+    swaps = {
+        each: _other_number(each, rng)
+        for each in {*NUMBER.findall(example.answer)} & {*NUMBER.findall(results)}
+    }
+    asked = example.messages[at].content
+    names = (
+        name for name in dict.fromkeys(NAME.findall(example.answer)) if name in results and name not in asked
+    )
+    swaps |= {name: rng.choice(NAMES) for name in names}
+    if not swaps:
+        return example
+    either = "|".join(map(re.escape, sorted(swaps, key=len, reverse=True)))
+    found = re.compile(rf"(?<![\w.,:/+-])(?:{either})(?![\w:/-]|[.,]\d)")
+
+    def other(text: str) -> str:
+        return found.sub(lambda match: swaps[match[0]], text)
+
+    def message(old: Message) -> Message:
+        calls = (
+            call.model_copy(
+                update={"arguments": json.loads(other(json.dumps(call.arguments, ensure_ascii=False)))}
+            )
+            for call in old.calls
+        )
+        return old.model_copy(update={"content": other(old.content), "calls": tuple(calls)})
+
+    return replace(example, messages=tuple(map(message, example.messages)), answer=other(example.answer))
+
+
+def _other_number(number: str, rng: random.Random) -> str:
+    """One of as many digits in the same places."""
+    digits = (str(rng.randint(not place, 9)) if one.isdigit() else one for place, one in enumerate(number))
+    return number[0] + "".join(digits)[1:] if number[0] == "0" else "".join(digits)
 
 
 def _behind(example: Example, calls: Sequence[Call], results: Sequence[str], answer: str) -> Example:
@@ -180,6 +231,8 @@ class AnswerStage(WrittenStage):
         for _ in range(TRIES * count if kinds else 0):
             kind = rng.choices(kinds, [KINDS[kind] for kind in kinds])[0]
             example = MAKERS[kind](rng.choice(rng.choice(some[kind])), rng)
+            if kind in ("result", "made") and rng.random() < OTHER:
+                example = with_other_facts(example, rng)
             if one := row(self.run.tokenizer, example):
                 found.append(one)
             if len(found) == count:

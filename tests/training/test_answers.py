@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -68,6 +69,36 @@ def test_a_failure_is_told_and_a_call_without_a_result_confirmed():
         done = MAKERS["done"](example, random.Random(seed))
         assert done.answer in answers.CONFIRMED
         assert [message.role for message in done.messages] == ["user", "assistant", "tool", "tool"]
+
+
+def test_other_facts_are_those_of_the_result(tiny_tokenizer):
+    call = Call(name="get_fare", arguments={"to": "Rome", "seats": 2})
+    said = '{"fare": 80.5, "seats": 2, "agent": "Marlene", "leaves": "2024-03-02 09:15"}'
+    example = Example(
+        "x",
+        (
+            *ASKED,
+            Message(role="assistant", calls=(call,)),
+            Message(role="tool", name="get_fare", content=said),
+        ),
+        (),
+        answer="Two seats (2) to Rome cost 80.5; ask Marlene. It leaves at 09:15.",
+    )
+    seen = set()
+    for seed in range(10):
+        other = answers.with_other_facts(example, random.Random(seed))
+        result = json.loads(other.messages[-1].content)
+        number = str(result["fare"]).removesuffix("0")
+        assert number in other.answer
+        assert result["agent"] in answers.NAMES
+        assert result["agent"] in other.answer
+        assert result["leaves"] == "2024-03-02 09:15"
+        assert other.messages[1].calls[0].arguments == {"to": "Rome", "seats": result["seats"]}
+        assert "Rome" in other.answer
+        seen.add(number)
+    assert len(seen) > 5
+    plain = replace(example, answer="Done.")
+    assert answers.with_other_facts(plain, random.Random(0)) is plain
 
 
 def test_kinds_are_drawn_as_told_and_sets_alike(trainer, tiny_tokenizer):
