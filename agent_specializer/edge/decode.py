@@ -17,6 +17,7 @@ from agent_specializer.edge.arguments import Sampler, Tail, decode_arguments
 from agent_specializer.edge.choose import Branches
 from agent_specializer.edge.events import CallDelta, ChoiceMade, Event, TextDelta
 from agent_specializer.edge.job import Job
+from agent_specializer.edge.numbers import Numbers
 from agent_specializer.edge.passes import Feed, Seen
 from agent_specializer.edge.planning import plan
 from agent_specializer.edge.said import (
@@ -217,6 +218,7 @@ def _words(
         sampler,
         budget=budget,
         under=under,
+        numbers=Numbers(job.source.text, job.grammars.vocabulary) if job.made else None,
         stop=job.options.stop,
         written=lambda text: job.emit(TextDelta(text)),
     )

@@ -9,6 +9,7 @@ import torch
 
 from agent_specializer.edge.arguments import Sampler, Tail
 from agent_specializer.edge.grammar import Vocabulary
+from agent_specializer.edge.numbers import Numbers
 from agent_specializer.edge.passes import Feed, Seen
 from agent_specializer.edge.written import loops
 
@@ -25,10 +26,12 @@ def decode_words(
     *,
     budget: int,
     under: str,
+    numbers: Numbers | None,
     stop: Sequence[str],
     written: Callable[[str], None],
 ) -> Generator[Feed, Seen, tuple[str, int]]:
-    """An answer of at most `budget` tokens behind the tokens of `tail`, `under` an activated LoRA: its text, and how many tokens it has."""
+    """An answer of at most `budget` tokens behind the tokens of `tail`, `under` an activated LoRA, with no other `numbers`: its text, and how many
+    tokens it has."""
     ends = ("\n", *stop)
     held = max(map(len, ends)) - 1
     letters = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -36,9 +39,12 @@ def decode_words(
     while count < budget:
         seen = yield tail.feed(rows="all", under=under)
         assert seen.logits is not None
-        token = sampler.pick(seen.logits if count else _without_blanks(seen.logits, vocabulary))
+        logits = numbers.among(seen.logits) if numbers else seen.logits
+        token = sampler.pick(logits if count else _without_blanks(logits, vocabulary))
         if vocabulary.is_special(token):
             break
+        if numbers:
+            numbers.follow(token)
         count += 1
         tail.tokens.append(token)
         if loops(tail.tokens[-count:], run=RUN, times=TIMES, least=LEAST):

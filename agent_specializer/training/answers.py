@@ -215,6 +215,8 @@ class AnswerStage(WrittenStage):
     """The stage of one run."""
 
     name, labelled = "answers", 1.0
+    rare = 8192
+    """No grammar keeps an answer from tokens that a LoRA made likely unseen."""
 
     def __init__(self, run: Trainer, lora: ActivatedLora) -> None:
         options = run.options

@@ -32,6 +32,7 @@ BLOCK = 8
 WARMUP = 20
 DEV = 96
 """Rows of held-out families."""
+NO_OTHERS = torch.empty(0, dtype=torch.long)
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,19 @@ class Written:
 
 
 def written_loss(
-    model: nn.Module, writing: Activated, rows: Sequence[Written], *, labels: bool, pad: int
+    model: nn.Module,
+    writing: Activated,
+    rows: Sequence[Written],
+    *,
+    labels: bool,
+    pad: int,
+    others: Tensor = NO_OTHERS,
 ) -> tuple[Tensor, int]:
     """Cross-entropy of the supervised tokens of `rows`, summed, and how many they are; differentiable in the LoRA of `writing` alone.
 
     Args:
         labels: whether the labels are read under the LoRA, too.
+        others: ids of tokens that are to be unlikely, beside the common ones.
     """
     before = [row.prefix if labels else row.prefix + row.label for row in rows]
     behind = [(row.label if labels else ()) + row.text for row in rows]
@@ -95,7 +103,7 @@ def written_loss(
         ).last_hidden_state
     supervised = targets != IGNORE
     tokens = targets[supervised]
-    subset = normaliser(model.config.vocab_size, tokens).to(device)  # type: ignore[union-attr,arg-type]
+    subset = normaliser(model.config.vocab_size, tokens, others).to(device)  # type: ignore[union-attr,arg-type]
     out = logits(model, states[supervised], subset)
     return nn.functional.cross_entropy(out, torch.searchsorted(subset, tokens), reduction="sum"), len(tokens)
 
@@ -106,6 +114,8 @@ class WrittenStage(ActivatedStage):
     name: ClassVar[str]
     labelled: ClassVar[float] = 0.0
     """Share of steps in which labels are read under the LoRA, too."""
+    rare: ClassVar[int] = 0
+    """So many tokens of the whole vocabulary, drawn anew at each step, are learned to be unlikely, beside the common ones."""
 
     def __init__(self, run: Trainer, lora: ActivatedLora, *, steps: int, lr: float, batch: int) -> None:
         super().__init__(run, lora, steps=steps, lr=lr, warmup=WARMUP)
@@ -128,8 +138,13 @@ class WrittenStage(ActivatedStage):
         """One optimiser step on the coming rows; the mean `loss` of their supervised tokens, in nats."""
         run, rows = self.run, self.rows()
         labels = random.Random(f"{run.options.seed}/named/{self.step}").random() < self.labelled
+        vocabulary: int = run.edge.config.vocab_size  # type: ignore[union-attr,assignment]
+        drawn = torch.Generator().manual_seed(self.step)
+        others = torch.randint(vocabulary, (self.rare,), generator=drawn)
         with run.averaged():
-            summed, count = written_loss(run.edge, self.activated, rows, labels=labels, pad=run.pad)
+            summed, count = written_loss(
+                run.edge, self.activated, rows, labels=labels, pad=run.pad, others=others
+            )
             loss = summed / max(1, count)
             loss.backward()
         self.update()
