@@ -39,6 +39,11 @@ class Numbers:
         allowed = torch.from_numpy(np.unpackbits(mask, bitorder="little")[: len(logits)]).bool()
         return logits.masked_fill(~allowed.to(logits.device), float("-inf"))
 
+    @property
+    def within(self) -> bool:
+        """Whether it stands within a number that has digits to come."""
+        return not self._matcher.is_accepting()
+
     def follow(self, token: int) -> None:
         """`token`, one of those, came next."""
         self._matcher.consume_token(token)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Generator, Sequence
+from string import digits, whitespace
 
 import torch
 
@@ -15,6 +16,7 @@ from agent_specializer.edge.written import loops
 
 RUN, TIMES, LEAST = 24, 3, 16
 """An answer ends once a run of up to RUN tokens came TIMES times in a row, LEAST tokens in all: greedy decoding would never get out of it."""
+HELD = f"{digits}{whitespace}"
 FIRST_CANDIDATES = 64
 """An answer starts with one of so many likeliest tokens that is not blank."""
 
@@ -55,12 +57,14 @@ def decode_words(
         if found:
             text = text[: min(found)]
             break
-        # What may still turn out to be the start of a stop sequence is held back, and so are blanks, for the same end.
-        ready = len(text[: len(text) - held].rstrip())
+        # What may still turn out to be the start of a stop sequence is held back, and so are blanks and numbers, for the same end.
+        ready = len(text[: len(text) - held].rstrip(HELD))
         if ready > sent:
             written(text[sent:ready])
             sent = ready
     text = text.rstrip()
+    if numbers and numbers.within:
+        text = text.rstrip(HELD)  # the budget ended in a number, part of which would be another one
     if len(text) > sent:
         written(text[sent:])
     return text, count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import torch
 from agent_specializer.edge.activated import Activated
 from agent_specializer.edge.choose import NameTree
 from agent_specializer.edge.engine import EdgeEngine, Request
+from agent_specializer.edge.numbers import Numbers
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.pooled import pooled
 from agent_specializer.edge.transcript import ANSWER, behind_request, label, render
@@ -305,20 +307,19 @@ def test_an_answer_is_written_under_its_lora_and_what_is_before_it_read_without(
         *(t for text in (label(None), ANSWER) for t in tokenizer(text, add_special_tokens=False).input_ids),
     ]
     start = len(ids)
+    numbers = Numbers(render(messages), vocabulary)
     with torch.no_grad(), pooled(talker.model, talker.pool, adapter.gates[None]):
         for _ in range(4):
             whole = torch.tensor([ids])
             with talker.activated["answers"].beside(torch.arange(len(ids))[None] >= len(before)):
                 under = talker.model(whole).logits[0, -1]
             plain = talker.model(whole).logits[0, -1]
-            if len(ids) > start:
-                ids.append(int(under.argmax()))
-            else:  # an answer starts with something to say
-                assert not torch.allclose(under, plain, atol=1e-2), "the LoRA changes nothing"
-                ranked = under.argsort(descending=True).tolist()
-                ids.append(
-                    next(t for t in ranked if not vocabulary.is_special(t) and vocabulary.text([t]).strip())
-                )
+            assert not torch.allclose(under, plain, atol=1e-2), "the LoRA changes nothing"
+            ranked = (numbers.among(under) if called else under).argsort(descending=True).tolist()
+            if len(ids) == start:  # an answer starts with something to say
+                ranked = [t for t in ranked if not vocabulary.is_special(t) and vocabulary.text([t]).strip()]
+            ids.append(ranked[0])
+            numbers.follow(ranked[0])
     wanted = vocabulary.text(ids[start:]).decode(errors="replace").lstrip().split("\n")[0]
     options = ReplyOptions(max_tokens=4, **({"tool_choice": "none"} if called else {"caution": 100.0}))
     content = talker.reply(messages, toolset, adapter=adapter, options=options).content
@@ -345,3 +346,18 @@ def test_answers_of_a_batch_are_those_of_one_by_one(
     assert [reply.content for reply in alone] == [reply.content for reply in together]  # type: ignore[union-attr]
     assert alone[1].content == bare[1].content, "without an adapter nothing is of the generator's"
     assert [reply.content for reply in alone] != [reply.content for reply in bare]
+
+
+def test_an_answer_behind_a_result_has_no_number_but_the_conversations(
+    talker: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
+) -> None:
+    """Of a random model, which says many: whatever weights it has, and whether the tools are in its prompt."""
+    said = [*lit()[:-1], Message(role="tool", name="set_light", content='{"level": 20}')]
+    found = {True: "", False: ""}
+    for seed in range(12):
+        options = ReplyOptions(max_tokens=60, tool_choice="none", temperature=3.0, seed=seed)
+        for behind, messages in ((True, said), (False, say("dim it to 20"))):
+            reply = talker.reply(messages, toolset, tools_in_prompt=bool(seed % 2), options=options)
+            found[behind] += f" {reply.content}"
+    assert set(re.findall(r"[0-9]+", found[True])) <= {"20"}
+    assert set(re.findall(r"[0-9]+", found[False])) - {"20"}, "elsewhere anything may be said"
