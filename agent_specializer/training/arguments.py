@@ -8,12 +8,11 @@ as they do for keys.
 from __future__ import annotations
 
 import json
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +22,10 @@ from agent_specializer.edge.activated import Activated
 from agent_specializer.edge.choose import normaliser
 from agent_specializer.edge.transcript import arguments_text, label, render, render_call
 from agent_specializer.examples import Example
+from agent_specializer.loragen.activated import ActivatedLora
 from agent_specializer.loragen.models import cached, decoder, logits
 from agent_specializer.specs import Toolset
+from agent_specializer.training.activated import ActivatedStage
 from agent_specializer.training.data import Source
 from agent_specializer.training.made_up import TODAY, joined, on_another_day
 from agent_specializer.training.rows import IGNORE
@@ -37,8 +38,6 @@ MAX_PREFIX, MAX_ARGUMENTS = 512, 80
 BLOCK = 8
 """Steps whose requests are drawn together, so that each step's are of about one length."""
 WARMUP = 20
-LEAST = 0.05
-"""The rate at the end, a share of that at the beginning."""
 DEV = 96
 JOINED, MOVED = 0.3, 0.3
 """Shares of calls that are asked for beside others of their toolset, and, where it is known what day it is, on another one."""
@@ -190,22 +189,12 @@ def value_loss(
     return nn.functional.cross_entropy(out, torch.searchsorted(subset, tokens), reduction="sum"), len(tokens)
 
 
-class ArgumentStage:
-    """The stage of one run: its optimiser, and how far it is."""
+class ArgumentStage(ActivatedStage):
+    """The stage of one run."""
 
-    def __init__(self, run: Trainer) -> None:
-        self.run, self.step = run, 0
-        lora = run.generator.arguments
-        assert lora is not None
-        self.lora, self.writing = lora, Activated(run.edge, lora)
-        self.optimizer = torch.optim.AdamW(lora.parameters(), lr=run.options.argument_lr, weight_decay=0.01)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"step": self.step, "optimizer": self.optimizer.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.step = state["step"]
-        self.optimizer.load_state_dict(state["optimizer"])
+    def __init__(self, run: Trainer, lora: ActivatedLora) -> None:
+        options = run.options
+        super().__init__(run, lora, steps=options.argument_steps, lr=options.argument_lr, warmup=WARMUP)
 
     def rows(self) -> list[Filled]:
         """The calls of the coming step on this device; they depend on the seed and the step alone."""
@@ -222,20 +211,10 @@ class ArgumentStage:
         rows = self.rows()
         named = random.Random(f"{options.seed}/named/{self.step}").random() < 0.5
         with run.averaged():
-            summed, count = value_loss(run.edge, self.writing, rows, named=named, pad=run.pad)
+            summed, count = value_loss(run.edge, self.activated, rows, named=named, pad=run.pad)
             loss = summed / max(1, count)
-            self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
-        warm = min(1.0, (self.step + 1) / WARMUP)
-        fall = LEAST + (1 - LEAST) * (1 + math.cos(math.pi * self.step / options.argument_steps)) / 2
-        for group in self.optimizer.param_groups:
-            group["lr"] = options.argument_lr * warm * fall
-        if run.accelerator.num_processes > 1:
-            for parameter in self.lora.parameters():
-                parameter.grad = run.accelerator.reduce(parameter.grad, reduction="mean")
-        nn.utils.clip_grad_norm_(self.lora.parameters(), options.clip)
-        self.optimizer.step()
-        self.step += 1
+        self.update()
         return {"loss": float(loss.detach())}
 
     @torch.no_grad()
@@ -246,6 +225,6 @@ class ArgumentStage:
         some = sorted(draw(run.dev_sources, run.tokenizer, DEV, rng), key=len)
         parts = (some[at : at + size] for at in range(0, len(some), size))
         with run.averaged():
-            losses = [value_loss(run.edge, self.writing, part, named=False, pad=run.pad) for part in parts]
+            losses = [value_loss(run.edge, self.activated, part, named=False, pad=run.pad) for part in parts]
         mean = sum(float(x) for x, _ in losses) / sum(n for _, n in losses) if losses else None
         return {"held_out_loss": mean}

@@ -8,18 +8,19 @@ they do for keys.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from agent_specializer.edge.activated import Activated
 from agent_specializer.edge.choose import NameTree
+from agent_specializer.loragen.activated import ActivatedLora
 from agent_specializer.loragen.toolkeys import ABSENT
+from agent_specializer.training.activated import ActivatedStage
 from agent_specializer.training.after_calls import after_calls
 from agent_specializer.training.data import Composition, Compositions, Source
 from agent_specializer.training.objective import Scores, listwise, score
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from agent_specializer.training.trainer import Trainer
 
 WARMUP = 12
-LEAST = 0.05
-"""The rate at the end, a share of that at the beginning."""
 EXAMPLES = 16
 """Requests of a composition of which conversations are made."""
 TOKENS = 4000
@@ -43,35 +42,19 @@ DEV = 12
 """Compositions of held-out families."""
 
 
-class FollowingStage:
-    """The stage of one run: its optimiser, and how far it is."""
+class FollowingStage(ActivatedStage):
+    """The stage of one run."""
 
-    def __init__(self, run: Trainer) -> None:
-        self.run, self.step = run, 0
-        lora = run.generator.following
-        assert lora is not None
-        self.lora, self.activated = lora, Activated(run.edge, lora)
-        self.optimizer = torch.optim.AdamW(lora.parameters(), lr=run.options.following_lr, weight_decay=0.01)
-        self._supply = _supply(run.train_sources, run.options.seed)
-
-    @property
-    def begun(self) -> bool:
-        """Whether the LoRA changes anything yet."""
-        return any(bool(parameter.any()) for parameter in self.lora.B.values())
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"step": self.step, "optimizer": self.optimizer.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.step = state["step"]
-        self.optimizer.load_state_dict(state["optimizer"])
+    def __init__(self, run: Trainer, lora: ActivatedLora) -> None:
+        options = run.options
+        super().__init__(run, lora, steps=options.following_steps, lr=options.following_lr, warmup=WARMUP)
+        self._supply = _supply(run.train_sources, options.seed)
 
     def train_step(self) -> dict[str, float]:
         """One optimiser step on the coming conversations: their mean loss, and how many are right."""
         run, options = self.run, self.run.options
         place = self.step * run.accelerator.num_processes + run.accelerator.process_index
         rng = random.Random(f"{options.seed}/following/{place}")
-        self.optimizer.zero_grad(set_to_none=True)
         summed, right, rows = 0.0, 0, 0
         for batch, keys in self._batches(self._supply, rng, FIRST + place * APART):
             with run.averaged():
@@ -82,16 +65,7 @@ class FollowingStage:
             right += int(_right(scores, batch).sum())
             if rows >= options.following_batch:
                 break
-        warm = min(1.0, (self.step + 1) / WARMUP)
-        fall = LEAST + (1 - LEAST) * (1 + math.cos(math.pi * self.step / options.following_steps)) / 2
-        for group in self.optimizer.param_groups:
-            group["lr"] = options.following_lr * warm * fall
-        if run.accelerator.num_processes > 1:
-            for parameter in self.lora.parameters():
-                parameter.grad = run.accelerator.reduce(parameter.grad, reduction="mean")
-        nn.utils.clip_grad_norm_(self.lora.parameters(), options.clip)
-        self.optimizer.step()
-        self.step += 1
+        self.update()
         return {"loss": summed / max(1, rows), "right": right / max(1, rows)}
 
     @torch.no_grad()

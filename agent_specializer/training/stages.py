@@ -16,8 +16,8 @@ from torch import Tensor
 from agent_specializer.edge.pooled import pooled
 from agent_specializer.loragen.toolkeys import ToolReading
 from agent_specializer.specs import ToolSpec
+from agent_specializer.training.activated import ActivatedStage
 from agent_specializer.training.after_calls import after_calls
-from agent_specializer.training.arguments import ArgumentStage
 from agent_specializer.training.bank import Bank, fill, read_bank, read_rows, some_of
 from agent_specializer.training.calibrate import (
     Part,
@@ -33,7 +33,6 @@ from agent_specializer.training.data import (
     Source,
     shipped_catalogues,
 )
-from agent_specializer.training.following import FollowingStage
 from agent_specializer.training.keys import choice_loss, fit, key_accuracy, talk_loss
 from agent_specializer.training.made_up import vague, withheld
 from agent_specializer.training.required import Known, fit_given, given_rates, known, requiring
@@ -275,30 +274,20 @@ def refit_following(run: Trainer) -> None:
     save_state(run)
 
 
-def fit_following(run: Trainer, stage: FollowingStage, until: float | None) -> None:
-    """The stage before the last fits (`training.following`), from where it was left to its end, or `until` (`time.monotonic`)."""
-    _activate(run, "following", stage, run.options.following_steps, until)
-
-
-def fit_arguments(run: Trainer, stage: ArgumentStage, until: float | None) -> None:
-    """The last stage (`training.arguments`), likewise."""
-    _activate(run, "arguments", stage, run.options.argument_steps, until)
-
-
-def _activate(
-    run: Trainer, name: str, stage: ArgumentStage | FollowingStage, steps: int, until: float | None
-) -> None:
+def fit_activated(run: Trainer, name: str, stage: ActivatedStage, until: float | None) -> None:
+    """The stage of an activated LoRA (`training.following`, `training.arguments`), from where it was left to its end, or `until`
+    (`time.monotonic`)."""
     options = run.options
     if run.mean_gates is None:
         run.mean_gates = mean_gates(run)
     run.generator.train()
     try:
-        while stage.step < steps and (until is None or time.monotonic() < until):
+        while stage.step < stage.steps and (until is None or time.monotonic() < until):
             began = time.monotonic()
             row: dict[str, Any] = {"stage": name}
             row |= {key: round(value, 4) for key, value in stage.train_step().items()}
             row |= {"step": stage.step, "seconds": round(time.monotonic() - began, 2)}
-            ended = stage.step == steps
+            ended = stage.step == stage.steps
             if ended or stage.step % options.dev_every == 0:
                 row |= stage.dev()
             run.history.append(row)

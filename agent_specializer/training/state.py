@@ -15,8 +15,7 @@ from agent_specializer.loragen.checkpoint import load_parts, read_config, save_c
 from agent_specializer.loragen.generator import ACTIVATED, Generator, GeneratorConfig
 
 if TYPE_CHECKING:
-    from agent_specializer.training.arguments import ArgumentStage
-    from agent_specializer.training.following import FollowingStage
+    from agent_specializer.training.activated import ActivatedStage
     from agent_specializer.training.trainer import Trainer
 
 STATE = "state.pt"
@@ -102,7 +101,7 @@ def load_state(run: Trainer) -> None:
         stage.load_state_dict(state[name])
 
 
-def _stages(run: Trainer) -> dict[str, ArgumentStage | FollowingStage]:
+def _stages(run: Trainer) -> dict[str, ActivatedStage]:
     """The stages in which this run trains activated LoRAs, by name."""
     stages = {"arguments": run.arguments, "following": run.following}
     return {name: stage for name, stage in stages.items() if stage and run.only in ("", name)}

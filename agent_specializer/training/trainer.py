@@ -37,8 +37,7 @@ from agent_specializer.training.options import TrainOptions, generator_config
 from agent_specializer.training.rows import Batch, collate, empty_row, example_row
 from agent_specializer.training.stages import (
     finish,
-    fit_arguments,
-    fit_following,
+    fit_activated,
     prepare,
     refit_following,
     wide_loss,
@@ -124,8 +123,9 @@ class Trainer:
             start_from(self.generator, start)
         self.before: dict[str, Any] | None = self.card.pop(only, None)
         """Of its card: how the LoRA was trained that this run goes on from."""
-        self.arguments = ArgumentStage(self) if self.generator.arguments is not None else None
-        self.following = FollowingStage(self) if self.generator.following is not None else None
+        arguments, after = self.generator.arguments, self.generator.following
+        self.arguments = ArgumentStage(self, arguments) if arguments is not None else None
+        self.following = FollowingStage(self, after) if after is not None else None
         self.bank: Bank | None = None
         self.dev_bank: Bank | None = None
         self.mean_gates: Tensor | None = None
@@ -349,15 +349,15 @@ class Trainer:
                 return self.out
         until = None if stop_after is None else started + stop_after
         if self.following and self.only in ("", "following"):
-            fit_following(self, self.following, until)
-            if self.following.step < self.options.following_steps:
+            fit_activated(self, "following", self.following, until)
+            if self.following.step < self.following.steps:
                 return self.out
         if not self.finished:
             finish(self)
         elif self.only == "following":
             refit_following(self)
         if self.arguments and self.only in ("", "arguments"):
-            fit_arguments(self, self.arguments, until)
+            fit_activated(self, "arguments", self.arguments, until)
         return self.out
 
     @property

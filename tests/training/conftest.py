@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from agent_specializer.loragen.checkpoint import save_checkpoint
 from agent_specializer.training import stages
 from agent_specializer.training.data import shipped_catalogues
 from agent_specializer.training.trainer import Trainer, TrainOptions
@@ -128,3 +129,10 @@ def finished(make_trainer, tmp_path_factory):
     run.run()
     torch.set_num_threads(before)
     return run
+
+
+@pytest.fixture
+def begun(trainer, tmp_path):
+    """A finished checkpoint without activated LoRAs."""
+    made = trainer(argument_steps=0, following_steps=0)
+    return save_checkpoint(made.generator, tmp_path / "begun", card={"steps_done": 4})

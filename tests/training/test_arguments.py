@@ -12,7 +12,7 @@ from agent_specializer.edge.activated import Activated
 from agent_specializer.edge.transcript import label
 from agent_specializer.errors import ConfigError
 from agent_specializer.examples import Example
-from agent_specializer.loragen.checkpoint import load_checkpoint, save_checkpoint
+from agent_specializer.loragen.checkpoint import load_checkpoint
 from agent_specializer.messages import Call, Message
 from agent_specializer.specs import Toolset, ToolSpec
 from agent_specializer.training.arguments import filled, value_loss
@@ -87,13 +87,6 @@ def test_the_loss_is_that_of_each_row_by_itself(trainer, tiny_tokenizer, named):
     assert tiny_tokenizer.decode(rows[0].name) == label("set_light")
 
 
-@pytest.fixture
-def begun(trainer, tmp_path):
-    """A checkpoint that was made in four steps, without an argument LoRA."""
-    made = trainer(argument_steps=0)
-    return save_checkpoint(made.generator, tmp_path / "begun", card={"steps_done": 4})
-
-
 def test_the_argument_lora_learns_and_nothing_else_moves(trainer, begun):
     run = trainer(start=begun, only="arguments", argument_steps=30, argument_lr=0.02)
     run.run()
@@ -131,26 +124,6 @@ def test_the_argument_lora_learns_and_nothing_else_moves(trainer, begun):
     model = run.edge
     found = load_checkpoint(again.out, cloud=model, edge=model, tokenizer=run.tokenizer)
     assert found.arguments is not None
-
-
-def test_a_cut_stage_resumes_exactly(trainer, begun):
-    options = {"start": begun, "only": "arguments", "argument_steps": 6, "save_every": 3}
-    whole, cut = (trainer(out=out, **options) for out in ("whole", "cut"))
-    whole.run()
-    stage, step = cut.arguments, cut.arguments.train_step
-
-    def stop():
-        if stage.step == 4:
-            raise KeyboardInterrupt
-        return step()
-
-    stage.train_step = stop
-    with pytest.raises(KeyboardInterrupt):
-        cut.run()
-    again = trainer(out="cut", **options)
-    again.run(resume=True)
-    for name, value in whole.generator.state_dict().items():
-        assert torch.equal(value, again.generator.state_dict()[name]), name
 
 
 def test_there_must_be_a_checkpoint_to_fit_it_to(trainer):

@@ -12,7 +12,7 @@ import torch
 from agent_specializer.edge.transcript import CALL
 from agent_specializer.errors import ConfigError
 from agent_specializer.examples import Example
-from agent_specializer.loragen.checkpoint import load_checkpoint, save_checkpoint
+from agent_specializer.loragen.checkpoint import load_checkpoint
 from agent_specializer.messages import Call, Message
 from agent_specializer.specs import Toolset, ToolSpec
 from agent_specializer.training.after_calls import after_calls
@@ -114,13 +114,6 @@ def test_rows_stand_behind_a_call_and_say_where_it_is(trainer):
             assert torch.equal(run.edge(first.ids).logits, run.edge(first.ids).logits)
 
 
-@pytest.fixture
-def begun(trainer, tmp_path):
-    """A finished checkpoint without activated LoRAs."""
-    made = trainer(argument_steps=0, following_steps=0)
-    return save_checkpoint(made.generator, tmp_path / "begun", card={"steps_done": 4})
-
-
 def test_the_lora_learns_and_only_what_counts_behind_a_call_moves_with_it(trainer, begun):
     run = trainer(start=begun, only="following", following_steps=30, following_lr=0.02, following_batch=8)
     before = {name: value.clone() for name, value in run.generator.state_dict().items()}
@@ -147,26 +140,6 @@ def test_the_lora_learns_and_only_what_counts_behind_a_call_moves_with_it(traine
     assert all(torch.allclose(value, after[name], atol=0.02, rtol=0.01) for name, value in kept.items())
     assert other.generator.arguments.config.rank == 4
     assert json.loads((other.out / "generator.json").read_text())["card"]["following"]["steps_done"] == 30
-
-
-def test_a_cut_stage_resumes_exactly(trainer, begun):
-    options = {"start": begun, "only": "following", "following_steps": 4, "save_every": 2}
-    whole, cut = (trainer(out=out, **options) for out in ("whole", "cut"))
-    whole.run()
-    stage, step = cut.following, cut.following.train_step
-
-    def stop():
-        if stage.step == 3:
-            raise KeyboardInterrupt
-        return step()
-
-    stage.train_step = stop
-    with pytest.raises(KeyboardInterrupt):
-        cut.run()
-    again = trainer(out="cut", **options)
-    again.run(resume=True)
-    for name, value in whole.generator.state_dict().items():
-        assert torch.equal(value, again.generator.state_dict()[name]), name
 
 
 def test_it_must_be_a_lora_that_there_is(trainer, begun):
