@@ -19,7 +19,7 @@ from agent_specializer.specs import Toolset, ToolSpec
 from agent_specializer.training.data import Composition
 from agent_specializer.training.made_up import DONE, PARTS, in_one
 
-KINDS = {"joined": 0.38, "several": 0.13, "done": 0.3, "looked_up": 0.12, "answered": 0.07}
+KINDS = {"joined": 0.45, "several": 0.15, "done": 0.17, "looked_up": 0.15, "answered": 0.08}
 """How often each kind is drawn; one that a composition has nothing for is drawn again."""
 SAME_TOOL = 0.25
 """Share of joined requests that may want one tool several times."""
