@@ -17,6 +17,7 @@ from agent_specializer.edge.written import loops
 RUN, TIMES, LEAST = 24, 3, 16
 """An answer ends once a run of up to RUN tokens came TIMES times in a row, LEAST tokens in all: greedy decoding would never get out of it."""
 HELD = f"{digits}{whitespace}"
+"""What the end of a text may not be shown with yet."""
 FIRST_CANDIDATES = 64
 """An answer starts with one of so many likeliest tokens that is not blank."""
 

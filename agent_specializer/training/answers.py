@@ -12,7 +12,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from transformers import PreTrainedTokenizerBase
 
@@ -27,6 +27,8 @@ from agent_specializer.training.written import Written, WrittenStage
 if TYPE_CHECKING:
     from agent_specializer.training.trainer import Trainer
 
+ByKind: TypeAlias = dict[str, list[list[Example]]]
+"""The examples that each kind can be made of, those of each set apart."""
 KINDS = {"result": 0.27, "made": 0.3, "words": 0.28, "failed": 0.08, "done": 0.07}
 """How often each kind is drawn; one that a set has nothing for is drawn again."""
 MAX_PREFIX, MAX_ANSWER = 512, 64
@@ -193,6 +195,21 @@ def _kinds(example: Example) -> tuple[str, ...]:
     return (("result" if behind else "words"),) if answer else ()
 
 
+def _by_kind(sources: Sequence[Source]) -> ByKind:
+    kinds: ByKind = {kind: [] for kind in KINDS}
+    for source in sources:
+        if source.choice_only:
+            continue
+        own: dict[str, list[Example]] = {kind: [] for kind in KINDS}
+        for example in source.examples:
+            for kind in _kinds(example):
+                own[kind].append(example)
+        for kind, examples in own.items():
+            if examples:
+                kinds[kind].append(examples)
+    return kinds
+
+
 def row(tokenizer: PreTrainedTokenizerBase, example: Example) -> Written | None:
     """What is written behind `example`; None where it is too long."""
     prefix = tokenizer(render(example.messages)).input_ids
@@ -223,7 +240,7 @@ class AnswerStage(WrittenStage):
         super().__init__(
             run, lora, steps=options.answer_steps, lr=options.answer_lr, batch=options.answer_batch
         )
-        self._sorted: dict[int, dict[str, list[list[Example]]]] = {}
+        self._sorted: list[tuple[Sequence[Source], ByKind]] = []
 
     def draw(self, sources: Sequence[Source], count: int, rng: random.Random) -> list[Written]:
         """Kinds as `KINDS` says, of each its sets alike: the small ones have most of the answers that large models gave."""
@@ -241,19 +258,10 @@ class AnswerStage(WrittenStage):
                 break
         return found
 
-    def _some(self, sources: Sequence[Source]) -> dict[str, list[list[Example]]]:
-        """By kind, the examples of each set that has any."""
-        if id(sources) not in self._sorted:
-            kinds: dict[str, list[list[Example]]] = {kind: [] for kind in KINDS}
-            for source in sources:
-                if source.choice_only:
-                    continue
-                own: dict[str, list[Example]] = {kind: [] for kind in KINDS}
-                for example in source.examples:
-                    for kind in _kinds(example):
-                        own[kind].append(example)
-                for kind, examples in own.items():
-                    if examples:
-                        kinds[kind].append(examples)
-            self._sorted[id(sources)] = kinds
-        return self._sorted[id(sources)]
+    def _some(self, sources: Sequence[Source]) -> ByKind:
+        for known, kinds in self._sorted:
+            if known is sources:
+                return kinds
+        kinds = _by_kind(sources)
+        self._sorted.append((sources, kinds))
+        return kinds
