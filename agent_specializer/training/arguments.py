@@ -1,4 +1,4 @@
-"""The last stage: the argument LoRA (`loragen.activated`) is fitted on the values of calls, everything else frozen.
+"""The stage in which the argument LoRA (`loragen.activated`) is fitted on the values of calls, everything else frozen.
 
 Only values are supervised, and what ends them: names and braces are the grammar's.
 """

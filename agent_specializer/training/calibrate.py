@@ -1,4 +1,4 @@
-"""The last stage: the few scalars that add up what speaks for each choice, and the temperature of the confidence.
+"""The stage in which the few scalars are fitted that add up what speaks for each choice, and the temperature of the confidence.
 
 Which tool and whether one is called are fitted apart, each by a convex fit of a handful of numbers, on compositions scored in full.
 These must be of families that nothing was trained on: on those that were, keys are nearly always right, and the scalars would
