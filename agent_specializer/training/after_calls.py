@@ -1,7 +1,8 @@
 """Conversations that stand behind a call: what the LoRA for what follows one (`training.following`) learns from.
 
 The training sets hardly have any in which a turn goes on once a result is there. So they are made of requests for one call: several in one
-turn, some of whose calls were made; one that is done; and one for which something was looked up first, so that it is still to be done.
+turn, or one for two things, some of whose calls were made; one that is done; one for which something was looked up first, so that it is still to be done; and
+one that wants what another's result says, so that this is to be there first (`training.handed_on`).
 """
 
 from __future__ import annotations
@@ -17,9 +18,18 @@ from agent_specializer.examples import Example
 from agent_specializer.messages import Call, Message
 from agent_specializer.specs import Toolset, ToolSpec
 from agent_specializer.training.data import Composition
-from agent_specializer.training.made_up import DONE, PARTS, in_one
+from agent_specializer.training.handed_on import handed_on, takes_any_text
+from agent_specializer.training.made_up import DONE, PARTS, in_one, of_two
 
-KINDS = {"joined": 0.45, "several": 0.15, "done": 0.17, "looked_up": 0.15, "answered": 0.08}
+KINDS = {
+    "joined": 0.22,
+    "of_two": 0.14,
+    "several": 0.1,
+    "done": 0.15,
+    "looked_up": 0.08,
+    "answered": 0.06,
+    "handed_on": 0.25,
+}
 """How often each kind is drawn; one that a composition has nothing for is drawn again."""
 SAME_TOOL = 0.25
 """Share of joined requests that may want one tool several times."""
@@ -29,6 +39,12 @@ AT_ONCE = 0.3
 """Of the others, the share whose calls were all made before there was a result."""
 DONE_TOO = 0.4
 """Share of requests that were looked up for, and then done."""
+WAITS = 0.6
+"""Share of requests that want what a result says, while that is not there."""
+LOOKED_UP = 0.8
+"""Share of them whose result is that of a tool that looks something up, where there is one."""
+ANY_TEXT = 0.6
+"""Share of them that hand on a text, where a tool takes one."""
 LOOKS_UP = re.compile(
     r"^(find|get|list|search|query|check|look|show|fetch|view|read|retrieve|browse)", re.IGNORECASE
 )
@@ -109,6 +125,8 @@ class _Requests:
             "done": bool(self.one),
             "looked_up": bool(self.one and self.looking),
             "answered": bool(self.answered),
+            "handed_on": len(self.first) > 1,
+            "of_two": len(self.one) > 1,
         }[kind]
 
     def result(self, call: Call, rng: random.Random, *, told: bool = False) -> Message:
@@ -129,6 +147,12 @@ def _joined(requests: _Requests, rng: random.Random) -> Example | None:
         calls=tuple(each.calls[0] for each in some),
     )
     return _partly(requests, whole, rng)
+
+
+def _of_two(requests: _Requests, rng: random.Random) -> Example | None:
+    some = rng.sample(requests.one, len(requests.one))
+    whole = next(filter(None, (of_two(each, some, rng) for each in some)), None)
+    return _partly(requests, whole, rng) if whole else None
 
 
 def _several(requests: _Requests, rng: random.Random) -> Example:
@@ -163,6 +187,34 @@ def _looked_up(requests: _Requests, rng: random.Random) -> Example | None:
     return replace(wanted, messages=messages, calls=(), accepted=(), answer="")
 
 
+def _handed_on(requests: _Requests, rng: random.Random) -> Example | None:
+    some = rng.sample(requests.first, len(requests.first))
+    if rng.random() < LOOKED_UP:
+        some.sort(key=lambda each: not LOOKS_UP.match(each.calls[0].name))
+    seconds = rng.sample(some, len(some))
+    if rng.random() < ANY_TEXT:
+        seconds.sort(key=lambda each: not any(map(takes_any_text, each.calls[0].arguments)))
+    found = (
+        handed_on(first, second, requests.toolset.tool(second.calls[0].name), rng)
+        for first in some
+        for second in seconds
+    )
+    both = next(filter(None, found), None)
+    if both is None:
+        return None
+    asked = both.in_one(rng)
+    if rng.random() < WAITS:
+        return both.example((asked,), both.made)
+    told = both.behind(asked)
+    if rng.random() < 0.5:
+        return both.example(told, both.wanted)
+    done = (
+        Message(role="assistant", calls=(both.wanted,)),
+        requests.result(both.wanted, rng),
+    )
+    return both.example((*told, *done))
+
+
 def _partly(requests: _Requests, example: Example, rng: random.Random) -> Example:
     """`example`, some of whose calls were made and answered; or as it is, so that some may be made before it goes on."""
     if rng.random() < WITHOUT_RESULTS:
@@ -183,6 +235,8 @@ MAKERS: dict[str, Callable[[_Requests, random.Random], Example | None]] = {
     "done": _done,
     "looked_up": _looked_up,
     "answered": _answered,
+    "handed_on": _handed_on,
+    "of_two": _of_two,
 }
 
 

@@ -18,7 +18,9 @@ from agent_specializer.examples import Example
 from agent_specializer.loragen.activated import ActivatedLora
 from agent_specializer.specs import Toolset
 from agent_specializer.training.data import Source
-from agent_specializer.training.made_up import TODAY, joined, on_another_day
+from agent_specializer.training.handed_on import handed_on, statement
+from agent_specializer.training.made_up import TODAY, joined, of_two, on_another_day
+from agent_specializer.training.passing_on import TOOLS
 from agent_specializer.training.written import Written, WrittenStage
 
 if TYPE_CHECKING:
@@ -26,8 +28,11 @@ if TYPE_CHECKING:
 
 MAX_PREFIX, MAX_ARGUMENTS = 512, 80
 """Tokens that a conversation and a call's arguments may have. Longer ones are left out, not cut: whose values are cut off teaches to make them up."""
-JOINED, MOVED = 0.3, 0.3
-"""Shares of calls that are asked for beside others of their toolset, and, where it is known what day it is, on another one."""
+OF_TWO, JOINED, HANDED_ON, MOVED = 0.1, 0.25, 0.25, 0.3
+"""Shares of calls that are asked for twice in one request; beside others of their toolset; that want what another one's result says; and, where it is known what
+day it is, on another one."""
+ANY_TEXT, LATER = 0.5, 0.4
+"""Of those that want what a result says, the shares that pass a text on, and that come a turn later."""
 
 
 def filled(
@@ -91,23 +96,54 @@ def draw(
     found: list[Written] = []
     while asking and len(found) < count:
         source, some = rng.choices(asking, [source.weight for source, _ in asking])[0]
-        example = rng.choice(some)
-        example = _varied(example, source, rng)
-        one = filled(tokenizer, example, source.toolsets[example.toolset_id], rng) if example.calls else None
+        example, toolset = _varied(rng.choice(some), source, rng)
+        one = filled(tokenizer, example, toolset, rng) if example.calls else None
         if one is not None:
             found.append(one)
     return found
 
 
-def _varied(example: Example, source: Source, rng: random.Random) -> Example:
-    """Now and then `example`, or its like, beside others in one request, or on another day."""
-    today = TODAY.search(source.toolsets[example.toolset_id].instructions)
+def _varied(example: Example, source: Source, rng: random.Random) -> tuple[Example, Toolset]:
+    """Now and then `example`, or its like, beside others in one request, behind a result that it wants something of, or on another day;
+    and the toolset that it is asked of."""
+    toolset = source.toolsets[example.toolset_id]
+    today = TODAY.search(toolset.instructions)
     if today and rng.random() < MOVED:
-        return on_another_day(example, date.fromisoformat(today[1]), rng)
-    if rng.random() < JOINED:
-        beside = [source.examples[i] for i in source.by_toolset[example.toolset_id]]
-        return next(iter(joined([example, *rng.sample(beside, min(8, len(beside)))], rng, count=1)), example)
-    return example
+        return on_another_day(example, date.fromisoformat(today[1]), rng), toolset
+    drawn = rng.random()
+    beside = [source.examples[i] for i in source.by_toolset[example.toolset_id]]
+    some = [example, *rng.sample(beside, min(8, len(beside)))]
+    if drawn < OF_TWO:
+        return (of_two(example, some, rng) if len(example.calls) == 1 else None) or example, toolset
+    drawn -= OF_TWO
+    if drawn < JOINED:
+        return next(iter(joined(some, rng, count=1)), example), toolset
+    if drawn < JOINED + HANDED_ON:
+        return _handed_on(some, toolset, rng) or (example, toolset)
+    return example, toolset
+
+
+def _handed_on(
+    examples: Sequence[Example], toolset: Toolset, rng: random.Random
+) -> tuple[Example, Toolset] | None:
+    """One of `examples`, or a request that a text be passed on, behind the result of another one; None where nothing can be handed on."""
+    asked = [each for each in examples if len(each.messages) == 1 and len(each.calls) == 1]
+    if rng.random() < ANY_TEXT:
+        passing = rng.choice(TOOLS)
+        seconds = [passing.request(statement(rng), rng)]
+        toolset = Toolset(tools=(passing.tool,))
+    else:
+        seconds = asked
+    found = (
+        handed_on(first, second, toolset.tool(second.calls[0].name), rng)
+        for second in seconds
+        for first in rng.sample(asked, len(asked))
+    )
+    both = next(filter(None, found), None)
+    if both is None:
+        return None
+    messages = both.later(rng) if rng.random() < LATER else both.behind(both.in_one(rng))
+    return both.example(messages, both.wanted), toolset
 
 
 class ArgumentStage(WrittenStage):

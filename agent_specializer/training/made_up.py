@@ -46,6 +46,22 @@ PARTS = (2, 2, 3, 4)
 """How many requests are joined to one."""
 LEADING = "in|at|on|for|to|from|of|with|by|about|named|called|titled|the|a|an|is|as|near|around"
 """Words that go with the value that follows them."""
+ARTICLE = r"\b(?:the|a|an|my|our|this|that)\s+"
+SHORTEST = 3
+"""Characters of a value that is looked for among a request's words: shorter ones stand there by chance."""
+ONE_FOR_ALL = re.compile(
+    r"message|body|text|content|note|description|query|keyword|search|title|topic|subject|question|item|list|ingredient|expression|condition",
+    re.IGNORECASE,
+)
+"""Parameters of which one value may hold two things."""
+BOTH = (
+    "{0} and {1}",
+    "{0} and {1}",
+    "both {0} and {1}",
+    "{0}, {1}",
+    "{0} as well as {1}",
+    "{0} and also {1}",
+)
 DONE = ("done", "ok", "success", '{"ok": true}', '{"status": "success"}', "Finished.")
 """What a tool may answer that has nothing to say."""
 DATE = re.compile(r"\b\d{4}-\d\d-\d\d\b")
@@ -125,6 +141,47 @@ def _without(text: str, whole: str, value: str) -> str | None:
     left, count = re.subn(rf"{lead}['\"(]?{own}(?:'s|['\")])?", "", text, count=1, flags=re.IGNORECASE)
     left = re.sub(r"\s+([,.?!;])", r"\1", re.sub(r"\s{2,}", " ", left)).strip(" ,;")
     return left if count and len(left.split()) >= 2 else None
+
+
+def place_of(text: str, value: object) -> tuple[int, int] | None:
+    """Where `value` stands in `text`, with its article and quotes; None unless it does so once, and is a string or a number."""
+    if not isinstance(value, str | int) or isinstance(value, bool) or len(str(value)) < SHORTEST:
+        return None
+    own = rf"(?<!\w){re.escape(str(value).strip())}(?!\w)"
+    if len(re.findall(own, text, re.IGNORECASE)) != 1:
+        return None
+    found = re.search(rf"(?:{ARTICLE})?['\"$€£#]*{own}['\"]?", text, re.IGNORECASE)
+    return found.span() if found else None
+
+
+def of_two(example: Example, others: Sequence[Example], rng: random.Random) -> Example | None:
+    """`example`, which calls a tool once, with a second value beside one of its own, so that it wants two calls: "dim the hall and the attic".
+    The value is of one of `others`; None where there is none."""
+    call, text = example.calls[0], example.messages[-1].content
+    found = []
+    like_it = [one for other in others for one in other.calls if one.name == call.name]
+    for other in like_it:
+        for name, value in call.arguments.items():
+            second = other.arguments.get(name)
+            if (
+                isinstance(value, str)
+                and isinstance(second, str)
+                and second.lower() not in text.lower()
+                and not ONE_FOR_ALL.search(name)
+                and (place := place_of(text, value))
+            ):
+                found.append((name, second, place))
+    if not found:
+        return None
+    name, second, (start, end) = rng.choice(found)
+    own = text[start:end]
+    article = re.match(ARTICLE, own, re.IGNORECASE)
+    both = rng.choice(BOTH).format(own, f"{article[0] if article else ''}{second}")
+    newest = example.messages[-1].model_copy(update={"content": text[:start] + both + text[end:]})
+    like = call.model_copy(update={"arguments": {**call.arguments, name: second}})
+    return replace(
+        example, messages=(*example.messages[:-1], newest), calls=(call, like), accepted=(), answer=""
+    )
 
 
 def joined(examples: Sequence[Example], rng: random.Random, *, count: int) -> tuple[Example, ...]:

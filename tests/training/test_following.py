@@ -15,7 +15,7 @@ from agent_specializer.examples import Example
 from agent_specializer.loragen.checkpoint import load_checkpoint
 from agent_specializer.messages import Call, Message
 from agent_specializer.specs import Toolset, ToolSpec
-from agent_specializer.training.after_calls import after_calls
+from agent_specializer.training.after_calls import KINDS, after_calls
 from agent_specializer.training.data import Composition
 from agent_specializer.training.following import behind_calls, behind_the_call
 
@@ -49,7 +49,9 @@ def made(*examples: Example, count: int = 300) -> tuple[Example, ...]:
     return after_calls(Composition(TOOLS, examples), random.Random(0), count=count)
 
 
-def test_made_conversations_hold_what_was_asked_and_what_was_done():
+def test_made_conversations_hold_what_was_asked_and_what_was_done(monkeypatch):
+    for kind in ("handed_on", "of_two"):  # below
+        monkeypatch.delitem(KINDS, kind)
     some = made(*REQUESTS)
     assert len(some) > 250
     kinds: Counter[str] = Counter()
@@ -85,6 +87,45 @@ def test_what_is_looked_up_takes_what_it_can_from_the_request():
         assert first == Call(name="find_places", arguments={"place": "Rossi"})
         assert json.loads(each.messages[2].content) or len(each.messages[2].content) == 400
         assert [call.name for call in each.calls] in (["book_table"], [])
+
+
+def test_two_things_are_called_for_one_by_one(monkeypatch):
+    monkeypatch.setattr("agent_specializer.training.after_calls.KINDS", {"of_two": 1.0})
+    some = made(*REQUESTS)
+    assert len(some) > 250
+    open_calls: Counter[int] = Counter()
+    for each in some:
+        done = [call for message in each.messages for call in message.calls]
+        rooms = [call.arguments["room"] for call in (*done, *each.calls)]
+        assert sorted(rooms) == ["attic", "hall"]
+        assert all(room in each.messages[0].content for room in rooms)
+        open_calls[len(each.calls)] += 1
+    assert min(open_calls[n] for n in range(3)) > 20
+
+
+def test_what_wants_a_result_waits_for_it(monkeypatch):
+    monkeypatch.setattr("agent_specializer.training.after_calls.KINDS", {"handed_on": 1.0})
+    some = made(REQUESTS[1], REQUESTS[3])
+    places: Counter[int] = Counter()
+    for each in some:
+        done = [call for message in each.messages for call in message.calls]
+        results = [message.content for message in each.messages if message.role == "tool"]
+        places[len(done)] += 1
+        if not done:
+            # Only the first call can be told; then nothing, as long as there is no result.
+            assert len(each.calls) == 1
+            assert len(each.messages) == 1
+        if len(done) == 1:
+            (wanted,) = each.calls
+            (value,) = wanted.arguments.values()
+            assert value in results[0]
+            assert value not in each.messages[0].content
+            assert wanted.name != done[0].name
+        if len(done) == 2:
+            assert each.calls == ()
+            assert len(results) == 2
+    assert min(places[n] for n in range(3)) > 30
+    assert made(REQUESTS[1], REQUESTS[2]) == (), "of one tool"
 
 
 def test_one_tool_may_be_wanted_twice():

@@ -17,7 +17,9 @@ from agent_specializer.training.made_up import (
     TODAY,
     from_descriptions,
     joined,
+    of_two,
     on_another_day,
+    place_of,
     vague,
     withheld,
 )
@@ -43,6 +45,60 @@ HOME = Toolset(
 
 def asked(text: str, *names: str) -> Example:
     return Example("x", (Message(role="user", content=text),), tuple(Call(name=name) for name in names))
+
+
+def said(text: str, **arguments: object) -> Example:
+    return Example("x", (Message(role="user", content=text),), (Call(name="light", arguments=arguments),))
+
+
+def test_one_for_two_things_wants_two_calls():
+    hall, others = (
+        said("dim the hall at noon", room="hall", when="noon"),
+        [said("attic, please", room="attic")],
+    )
+    texts = set()
+    for seed in range(40):
+        both = of_two(hall, others, random.Random(seed))
+        assert both is not None
+        first, second = both.calls
+        assert first == hall.calls[0]
+        assert second.arguments == {"room": "attic", "when": "noon"}
+        texts.add(both.request)
+    assert "dim the hall and the attic at noon" in texts
+    assert "dim both the hall and the attic at noon" in texts
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "other"),
+    [
+        (said("dim the hall", room="hall"), said("the hall", room="Hall")),
+        (said("dim the hall and the attic", room="hall"), said("attic", room="attic")),
+        (said("find cats", query="cats"), said("dogs", query="dogs")),
+        (said("wake me in 300", seconds=300), said("in 200", seconds=200)),
+        (said("dim it", room="hall"), said("attic", room="attic")),
+    ],
+    ids=["the same", "asked for already", "one value for both", "no string", "not said"],
+)
+def test_not_all_can_be_doubled(asked_for, other):
+    assert of_two(asked_for, [other], random.Random(0)) is None
+    assert of_two(asked_for, [asked("stop", "stop")], random.Random(0)) is None, "of another tool"
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "found"),
+    [
+        ("Book the Golden Lion.", "golden lion", "the Golden Lion"),
+        ('say "no way" twice', "no way", '"no way"'),
+        ("pay $200 now", 200, "$200"),
+        ("the hall in the hall", "hall", None),
+        ("hallway", "hall", None),
+        ("yes True", True, None),
+        ("in a5", "a5", None),
+    ],
+)
+def test_where_a_value_stands(text, value, found):
+    place = place_of(text, value)
+    assert (text[slice(*place)] if place else None) == found
 
 
 def test_a_description_makes_a_request_unless_it_says_next_to_nothing():
