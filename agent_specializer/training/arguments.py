@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MAX_PREFIX, MAX_ARGUMENTS = 512, 80
 """Tokens that a conversation and a call's arguments may have. Longer ones are left out, not cut: whose values are cut off teaches to make them up."""
+REFERENCE = "$ref:"
+"""Begins what Seal-Tools gives where a value is another call's result."""
 OF_TWO, JOINED, HANDED_ON, MOVED = 0.1, 0.25, 0.25, 0.3
 """Shares of calls that are asked for twice in one request; beside others of their toolset; that want what another one's result says; and, where it is known what
 day it is, on another one."""
@@ -74,11 +76,14 @@ def _values(text: str) -> list[tuple[int, int]]:
 
 
 def _can_be_told(value: str, said: str) -> bool:
-    """Whether `value`, a JSON text, follows from what was `said`: it stands there, or has digits, as dates that are worked out do, or is a flag."""
+    """Whether `value`, a JSON text, follows from what was `said`: it stands there, or has digits, as dates that are worked out do, or is a flag.
+    References to results that are not there yet do not."""
     parsed = json.loads(value)
     parts = parsed if isinstance(parsed, list) else [parsed]
     return all(
-        not isinstance(part, str) or part.strip().lower() in said or any(map(str.isdigit, part))
+        not isinstance(part, str)
+        or part.strip().lower() in said
+        or (any(map(str.isdigit, part)) and not part.startswith(REFERENCE))
         for part in parts
     )
 

@@ -56,6 +56,8 @@ def test_what_cannot_be_told_and_what_is_too_long_teach_nothing(tiny_tokenizer):
         return filled(tiny_tokenizer, each, TOOLSET, random.Random(0))
 
     assert row(example()) is None
+    assert row(example("dim what you find", room="$ref:API_call_0")) is None
+    assert row(example("dim room 7", room="7")) is not None
     assert row(example(room="x" * 500)) is None
     assert row(example("hall " * 400, room="hall")) is None
     assert row(example("light please", room="hall")) is None
