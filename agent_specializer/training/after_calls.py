@@ -22,10 +22,10 @@ from agent_specializer.training.handed_on import handed_on, takes_any_text
 from agent_specializer.training.made_up import DONE, PARTS, in_one, of_two
 
 KINDS = {
-    "joined": 0.22,
+    "joined": 0.25,
     "of_two": 0.14,
     "several": 0.1,
-    "done": 0.15,
+    "done": 0.12,
     "looked_up": 0.08,
     "answered": 0.06,
     "handed_on": 0.25,
@@ -38,8 +38,8 @@ WITHOUT_RESULTS = 0.4
 AT_ONCE = 0.3
 """Of the others, the share whose calls were all made before there was a result."""
 DONE_TOO = 0.4
-"""Share of requests that were looked up for, and then done."""
-WAITS = 0.6
+"""Share of requests for which something was there first, and that were then done."""
+WAITS = 0.25
 """Share of requests that want what a result says, while that is not there."""
 LOOKED_UP = 0.8
 """Share of them whose result is that of a tool that looks something up, where there is one."""
@@ -206,7 +206,7 @@ def _handed_on(requests: _Requests, rng: random.Random) -> Example | None:
     if rng.random() < WAITS:
         return both.example((asked,), both.made)
     told = both.behind(asked)
-    if rng.random() < 0.5:
+    if rng.random() >= DONE_TOO:
         return both.example(told, both.wanted)
     done = (
         Message(role="assistant", calls=(both.wanted,)),

@@ -128,7 +128,9 @@ def behind_calls(run: Trainer, composition: Composition, rng: random.Random, *, 
     tree = NameTree.of(run.tokenizer, toolset.names)
     rows = []
     for example in after_calls(composition, rng, count=limit):
-        row = example_row(run.tokenizer, example, toolset, tree, rng, arguments=False, longest=LONGEST)
+        row = example_row(
+            run.tokenizer, example, toolset, tree, rng, arguments=False, longest=LONGEST, behind_a_call=True
+        )
         if row.called and len(row.prefix) < LONGEST:
             rows.append(row)
     return run.placed(collate([*rows, empty_row(run.tokenizer)], tree, run.pad)) if rows else None

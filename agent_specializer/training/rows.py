@@ -79,16 +79,20 @@ def example_row(
     arguments: bool = True,
     context: str = "",
     longest: int | None = None,
+    behind_a_call: bool = False,
 ) -> Row:
     """The row of one step of `example`: its first call mostly, else a later one, or that nothing more is to be called.
 
-    `context`: a text that stands in front of the conversation, which is cut to `longest` tokens without it (None: `MAX_PREFIX`, or
+    `behind_a_call`: one behind a call of its newest turn, where it has any. `context`: a text that stands in front of the conversation, which is cut to `longest` tokens without it (None: `MAX_PREFIX`, or
     `MAX_WITH_RESULTS` where results are to be answered).
     """
     names = toolset.names
     calls = list(example.calls)
     before = [call.name for message in _newest(example.messages) for call in message.calls]
-    step = 0 if not calls or rng.random() < 0.6 else rng.randint(1, len(calls))
+    if behind_a_call:
+        step = 0 if before or not calls else rng.randint(1, len(calls))
+    else:
+        step = 0 if not calls or rng.random() < 0.6 else rng.randint(1, len(calls))
     text = render(example.messages)
     turn = (newest_turn(tokenizer, text), len(tokenizer(text).input_ids))
     behind = behind_request(tokenizer, text)

@@ -138,6 +138,8 @@ def test_rows_stand_behind_a_call_and_say_where_it_is(trainer):
     run = trainer()
     batch = behind_calls(run, Composition(TOOLS, REQUESTS), random.Random(0), limit=12)
     assert batch.called[:-1].all()
+    conversations = after_calls(Composition(TOOLS, REQUESTS), random.Random(0), count=12)
+    assert len(batch.ids) == len(conversations) + 1, "each one, and the empty request"
     assert not batch.called[-1], "the row of the empty request"
     for row in range(len(batch.ids) - 1):
         before = run.tokenizer.decode(batch.ids[row, : batch.behind[row]])
