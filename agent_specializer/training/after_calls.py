@@ -1,8 +1,9 @@
 """Conversations that stand behind a call: what the LoRA for what follows one (`training.following`) learns from.
 
 The training sets hardly have any in which a turn goes on once a result is there. So they are made of requests for one call: several in one
-turn, or one for two things, some of whose calls were made; one that is done; one for which something was looked up first, so that it is still to be done; and
-one that wants what another's result says, so that this is to be there first (`training.handed_on`).
+turn, or one for two things, some of whose calls were made; one that is done, or whose result is to be told; one for which something was
+looked up first, so that it is still to be done; and one that wants what another's result says, so that this is to be there first
+(`training.handed_on`).
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from agent_specializer.training.handed_on import handed_on, takes_any_text
 from agent_specializer.training.made_up import DONE, PARTS, in_one, of_two
 
 KINDS = {
-    "joined": 0.25,
+    "joined": 0.23,
     "of_two": 0.14,
     "several": 0.1,
-    "done": 0.12,
+    "done": 0.09,
     "looked_up": 0.08,
     "answered": 0.06,
-    "handed_on": 0.25,
+    "handed_on": 0.22,
+    "told": 0.08,
 }
 """How often each kind is drawn; one that a composition has nothing for is drawn again."""
 SAME_TOOL = 0.25
@@ -45,6 +47,18 @@ LOOKED_UP = 0.8
 """Share of them whose result is that of a tool that looks something up, where there is one."""
 ANY_TEXT = 0.6
 """Share of them that hand on a text, where a tool takes one."""
+TELL_ME = (
+    "tell me what it says",
+    "summarise it",
+    "summarize what you find",
+    "give me the gist",
+    "sum it up for me",
+    "let me know",
+    "tell me in short",
+    "explain it to me",
+    "give me a short answer",
+)
+"""What is wanted of a result and needs no tool."""
 LOOKS_UP = re.compile(
     r"^(find|get|list|search|query|check|look|show|fetch|view|read|retrieve|browse)", re.IGNORECASE
 )
@@ -127,6 +141,7 @@ class _Requests:
             "answered": bool(self.answered),
             "handed_on": len(self.first) > 1,
             "of_two": len(self.one) > 1,
+            "told": bool(self.first),
         }[kind]
 
     def result(self, call: Call, rng: random.Random, *, told: bool = False) -> Message:
@@ -161,6 +176,12 @@ def _several(requests: _Requests, rng: random.Random) -> Example:
 
 def _done(requests: _Requests, rng: random.Random) -> Example:
     return _partly(requests, rng.choice(requests.one), rng)
+
+
+def _told(requests: _Requests, rng: random.Random) -> Example:
+    example = rng.choice(requests.first)
+    request = Message(role="user", content=in_one((example.messages[0].content, rng.choice(TELL_ME)), rng))
+    return _partly(requests, replace(example, messages=(request,)), rng)
 
 
 def _answered(requests: _Requests, rng: random.Random) -> Example:
@@ -237,6 +258,7 @@ MAKERS: dict[str, Callable[[_Requests, random.Random], Example | None]] = {
     "answered": _answered,
     "handed_on": _handed_on,
     "of_two": _of_two,
+    "told": _told,
 }
 
 

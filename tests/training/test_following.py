@@ -15,7 +15,7 @@ from agent_specializer.examples import Example
 from agent_specializer.loragen.checkpoint import load_checkpoint
 from agent_specializer.messages import Call, Message
 from agent_specializer.specs import Toolset, ToolSpec
-from agent_specializer.training.after_calls import KINDS, after_calls
+from agent_specializer.training.after_calls import KINDS, TELL_ME, after_calls
 from agent_specializer.training.data import Composition
 from agent_specializer.training.following import behind_calls, behind_the_call
 
@@ -50,7 +50,7 @@ def made(*examples: Example, count: int = 300) -> tuple[Example, ...]:
 
 
 def test_made_conversations_hold_what_was_asked_and_what_was_done(monkeypatch):
-    for kind in ("handed_on", "of_two"):  # below
+    for kind in ("handed_on", "of_two", "told"):  # below
         monkeypatch.delitem(KINDS, kind)
     some = made(*REQUESTS)
     assert len(some) > 250
@@ -101,6 +101,19 @@ def test_two_things_are_called_for_one_by_one(monkeypatch):
         assert all(room in each.messages[0].content for room in rooms)
         open_calls[len(each.calls)] += 1
     assert min(open_calls[n] for n in range(3)) > 20
+
+
+def test_what_a_result_says_can_be_told_without_a_tool(monkeypatch):
+    monkeypatch.setattr("agent_specializer.training.after_calls.KINDS", {"told": 1.0})
+    some = made(*REQUESTS)
+    assert len(some) == 300
+    for each in some:
+        request = each.messages[0].content.lower()
+        (example,) = (one for one in REQUESTS if one.calls and one.request.lower().rstrip("?") in request)
+        assert any(tail.lower() in request for tail in TELL_ME)
+        done = [call for message in each.messages for call in message.calls]
+        assert [*done, *each.calls] == list(example.calls), "nothing else is to be called"
+    assert 60 < sum(not each.calls for each in some) < 240
 
 
 def test_what_wants_a_result_waits_for_it(monkeypatch):
