@@ -24,7 +24,7 @@ from agent_specializer.training.activated import ActivatedStage
 from agent_specializer.training.after_calls import after_calls
 from agent_specializer.training.data import Composition, Compositions, Source
 from agent_specializer.training.objective import Scores, listwise, score
-from agent_specializer.training.passing_on import with_passing_on
+from agent_specializer.training.passing_on import SHARE, with_passing_on
 from agent_specializer.training.rows import Batch, collate, empty_row, example_row
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ LONGEST = 360
 """Tokens of a conversation: longer ones are left out, for what is cut off may be what was asked."""
 FIRST, APART = 7_000_000, 100
 """Compositions of the first step are numbered from here, each step's so far from the one's before; others than those of the joint steps."""
-PASSING_ON = 0.35
-"""Share of compositions with a made-up tool that passes a text on."""
 DEV = 12
 """Compositions of held-out families."""
 
@@ -95,7 +93,7 @@ class FollowingStage(ActivatedStage):
         run, barren = self.run, 0
         while barren < APART:
             composition = supply[number]
-            if rng.random() < PASSING_ON:
+            if rng.random() < SHARE:
                 composition = with_passing_on(composition, rng)
             batch = behind_calls(run, composition, rng, limit=run.options.following_batch)
             number, barren = number + 1, barren + 1

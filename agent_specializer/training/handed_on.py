@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from agent_specializer.edge.sharing import is_listed
 from agent_specializer.examples import Example
 from agent_specializer.messages import Call, Message
 from agent_specializer.specs import ToolSpec
@@ -129,7 +130,7 @@ def handed_on(first: Example, second: Example, tool: ToolSpec, rng: random.Rando
     found = [
         (name, place)
         for name, value in call.arguments.items()
-        if "enum" not in properties.get(name, {}) and (place := place_of(text, value))
+        if not is_listed(properties.get(name) or {}) and (place := place_of(text, value))
     ]
     if made.name == call.name or not found:
         return None
@@ -178,7 +179,7 @@ def _result(made: Call, name: str, words: str, value: str | int, rng: random.Ran
     text = str(value)
     if free and rng.random() < 0.6:
         return text + rng.choice(("", "."))
-    thing = (re.findall(r"[A-Z]?[a-z]+|[A-Z]+", made.name) or ["item"])[-1].lower()
+    thing = _words(made.name).split()[-1]
     if not free and rng.random() < 0.4:
         return rng.choice(
             (
@@ -196,9 +197,9 @@ def _result(made: Call, name: str, words: str, value: str | int, rng: random.Ran
         else rng.choice((name, name, thing, "name", "id"))
     )
     item: dict[str, Any] = {k: v for k, v in made.arguments.items() if rng.random() < 0.4 and k != key}
-    item |= {key: value}
     if rng.random() < 0.5:
-        item |= {rng.choice(FIELDS): rng.choice((rng.randint(1, 400), *rng.sample(STATES, 2)))} | {key: value}
+        item[rng.choice(FIELDS)] = rng.choice((rng.randint(1, 400), *rng.sample(STATES, 2)))
+    item[key] = value
     entries = list(item.items())
     rng.shuffle(entries)
     item = dict(entries)

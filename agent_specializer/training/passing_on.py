@@ -17,52 +17,22 @@ from agent_specializer.training.handed_on import statement
 
 SEED, COUNT = 11, 60
 """Of the tools."""
+SHARE = 0.35
+"""Of compositions, those that have one of them more."""
 REQUESTS = 4
 """For a tool that is put into a composition."""
 DESCRIBED = 0.6
 """Share of parameters that are described."""
 QUOTED = 0.25
 """Share of texts in quotes."""
-PEOPLE = [
-    "Adele",
-    "Bruno",
-    "Carla",
-    "Dmitri",
-    "Edith",
-    "Farid",
-    "Greta",
-    "Hugo",
-    "Irma",
-    "Jonas",
-    "Kemal",
-    "Lucia",
-    "Marta",
-    "Nils",
-    "Olga",
-    "Pablo",
-    "Rosa",
-    "Stefan",
-    "Tara",
-    "Umberto",
-    "Vera",
-    "Willem",
-    "Yusuf",
-    "Zora",
-]
-HOSTS = [
-    "acme",
-    "bluefield",
-    "corner",
-    "depot",
-    "eastside",
-    "fabrik",
-    "gardens",
-    "hilltop",
-    "lakeside",
-    "mailbox",
-    "nordic",
-    "oakwood",
-]
+PEOPLE = re.findall(
+    r"\w+",
+    "Adele Bruno Carla Dmitri Edith Farid Greta Hugo Irma Jonas Kemal Lucia Marta Nils Olga Pablo Rosa Stefan Tara Umberto Vera Willem "
+    "Yusuf Zora",
+)
+HOSTS = re.findall(
+    r"\w+", "acme bluefield corner depot eastside fabrik gardens hilltop lakeside mailbox nordic oakwood"
+)
 ENDINGS = ("com", "org", "net", "io", "example")
 
 

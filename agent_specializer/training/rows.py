@@ -83,8 +83,8 @@ def example_row(
 ) -> Row:
     """The row of one step of `example`: its first call mostly, else a later one, or that nothing more is to be called.
 
-    `behind_a_call`: one behind a call of its newest turn, where it has any. `context`: a text that stands in front of the conversation, which is cut to `longest` tokens without it (None: `MAX_PREFIX`, or
-    `MAX_WITH_RESULTS` where results are to be answered).
+    `behind_a_call`: one behind a call of its newest turn, where it has any. `context`: a text that stands in front of the conversation,
+    which is cut to `longest` tokens without it (None: `MAX_PREFIX`, or `MAX_WITH_RESULTS` where results are to be answered).
     """
     names = toolset.names
     calls = list(example.calls)

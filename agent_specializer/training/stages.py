@@ -35,7 +35,7 @@ from agent_specializer.training.data import (
 )
 from agent_specializer.training.keys import choice_loss, fit, key_accuracy, talk_loss
 from agent_specializer.training.made_up import vague, withheld
-from agent_specializer.training.passing_on import with_passing_on
+from agent_specializer.training.passing_on import SHARE, with_passing_on
 from agent_specializer.training.required import Known, fit_given, given_rates, known, requiring
 from agent_specializer.training.state import save_state
 
@@ -197,7 +197,7 @@ def _behind_calls(run: Trainer, shown: Sequence[Composition]) -> list[Part]:
     some = []
     for number, each in enumerate(shown):
         rng = random.Random(f"after/{number}")
-        composition = with_passing_on(each, rng) if number % 3 == 0 else each
+        composition = with_passing_on(each, rng) if rng.random() < SHARE else each
         some.append(replace(composition, examples=after_calls(composition, rng, count=8)))
     parts = (scored(run, each, n) for n, each in enumerate([*_several(run), *some]) if each.examples)
     return [_after_a_call(part) for part in parts]
