@@ -48,6 +48,8 @@ FIRST = 1_000_000
 """Compositions that fill the bank of requests are numbered from here: others than those of the joint steps."""
 REFRESH = 25
 """Steps for which the mean gates are kept."""
+DRAWS = 2
+"""Times that conversations are made to fit anew what counts behind a call: of one draw scalars come out rather different than of another."""
 
 
 def prepare(run: Trainer) -> None:
@@ -160,14 +162,14 @@ def _readings(run: Trainer, tools: list[ToolSpec]) -> list[ToolReading]:
     return readings
 
 
-def _several(run: Trainer) -> list[Composition]:
+def _several(run: Trainer, draw: int = 0) -> list[Composition]:
     """Held-out requests for several calls, each at some of its steps: the others hardly tell when one call is not enough."""
     asking = [
         Source(source.name, source.toolsets, some)
         for source in run.dev_sources
         if (some := [example for example in source.examples if len(example.calls) > 1])
     ]
-    return [replace(each, examples=3 * each.examples) for each in _drawn(run, asking, 3 * FIRST)]
+    return [replace(each, examples=3 * each.examples) for each in _drawn(run, asking, 3 * FIRST, draw)]
 
 
 def _in_words(run: Trainer) -> list[Composition]:
@@ -184,22 +186,23 @@ def _scored_in_words(run: Trainer) -> list[Part]:
     return [scored(run, each, number) for number, each in enumerate(_in_words(run))]
 
 
-def _drawn(run: Trainer, sources: list[Source], first: int) -> list[Composition]:
+def _drawn(run: Trainer, sources: list[Source], first: int, draw: int = 0) -> list[Composition]:
     if not sources:
         return []
     supply = Compositions(sources, seed=run.options.seed, examples=8, opaque_share=0.25)
-    return [supply[first + i] for i in range(run.options.calibration_compositions // 2)]
+    count = run.options.calibration_compositions // 2
+    return [supply[first + draw * count + i] for i in range(count)]
 
 
-def _behind_calls(run: Trainer, shown: Sequence[Composition]) -> list[Part]:
+def _behind_calls(run: Trainer, shown: Sequence[Composition], draw: int = 0) -> list[Part]:
     """Conversations that stand behind a call, of the compositions `shown` and of held-out requests for several calls; of these some rows
-    are first choices, which do not count."""
+    are first choices, which do not count. Each `draw` makes others."""
     some = []
     for number, each in enumerate(shown):
-        rng = random.Random(f"after/{number}")
+        rng = random.Random(f"after/{draw}/{number}")
         composition = with_passing_on(each, rng) if rng.random() < SHARE else each
         some.append(replace(composition, examples=after_calls(composition, rng, count=8)))
-    parts = (scored(run, each, n) for n, each in enumerate([*_several(run), *some]) if each.examples)
+    parts = (scored(run, each, n) for n, each in enumerate([*_several(run, draw), *some]) if each.examples)
     return [_after_a_call(part) for part in parts]
 
 
@@ -236,10 +239,11 @@ def _fit_given(run: Trainer) -> dict[str, float]:
     return given_rates(run.generator.head, some["dev"]) if some["dev"] else {}
 
 
-def _shown(run: Trainer) -> list[Composition]:
+def _shown(run: Trainer, draw: int = 0) -> list[Composition]:
     """What scalars are fitted on: held-out families, and the shipped catalogues."""
     supply = Compositions(run.dev_sources, seed=run.options.seed, examples=8, opaque_share=0.25)
-    return [supply[2 * FIRST + i] for i in range(run.options.calibration_compositions)] + shipped_catalogues()
+    count = run.options.calibration_compositions
+    return [supply[2 * FIRST + draw * count + i] for i in range(count)] + shipped_catalogues()
 
 
 def finish(run: Trainer) -> None:
@@ -268,9 +272,11 @@ def finish(run: Trainer) -> None:
 def refit_following(run: Trainer) -> None:
     """The scalars that count behind a call alone, of a finished checkpoint whose LoRA for what follows one was trained."""
     run.generator.eval()
-    told = [_after_a_call(part) for part in _scored_in_words(run)]
+    parts = [_after_a_call(part) for part in _scored_in_words(run)]
+    for draw in range(DRAWS):
+        parts += _behind_calls(run, _shown(run, draw), draw)
     row: dict[str, Any] = {"step": run.step, "stage": "after calls"}
-    row |= calibrate_behind_calls(run.generator.head, [*told, *_behind_calls(run, _shown(run))])
+    row |= calibrate_behind_calls(run.generator.head, parts)
     run.history.append(row)
     run.log(row)
     save_state(run)

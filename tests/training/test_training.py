@@ -19,7 +19,7 @@ from agent_specializer.messages import Call, Message
 from agent_specializer.specs import Toolset, ToolSpec
 from agent_specializer.training import stages
 from agent_specializer.training.calibrate import scored
-from agent_specializer.training.data import Compositions, Source, read_sources
+from agent_specializer.training.data import Composition, Compositions, Source, read_sources
 from agent_specializer.training.rows import IGNORE, collate, empty_row, example_row
 
 
@@ -258,6 +258,20 @@ def test_when_calls_are_complete_is_learned_from_held_out_requests_for_several(t
     part = scored(run, found[0], 0)
     some = replace(part, called=torch.arange(len(part.gold)) % 2 == 0)
     assert torch.equal(stages._after_a_call(some).weight, some.called.float())
+
+
+def test_scalars_behind_a_call_are_fitted_on_conversations_of_several_draws(trainer, monkeypatch):
+    run = trainer()
+    found: list[list[Composition]] = []
+    monkeypatch.setattr(stages, "scored", lambda _, composition, __: found[-1].append(composition))
+    monkeypatch.setattr(stages, "_after_a_call", lambda part: part)
+    for draw in (0, 0, 1):
+        found.append([])
+        stages._behind_calls(run, stages._shown(run, draw), draw)
+    assert found[0]
+    assert found[0] == found[1], "the same draw makes the same"
+    assert len(found[2]) == len(found[0])
+    assert not any(composition in found[0] for composition in found[2])
 
 
 def test_the_second_stage_fits_keys_to_requests(trainer):
