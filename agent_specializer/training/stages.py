@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -49,7 +48,7 @@ FIRST = 1_000_000
 REFRESH = 25
 """Steps for which the mean gates are kept."""
 DRAWS = 2
-"""Times that conversations are made to fit anew what counts behind a call: of one draw scalars come out rather different than of another."""
+"""Times that conversations are made to fit what counts behind a call on: of one draw some scalars come out otherwise than of another."""
 
 
 def prepare(run: Trainer) -> None:
@@ -194,15 +193,17 @@ def _drawn(run: Trainer, sources: list[Source], first: int, draw: int = 0) -> li
     return [supply[first + draw * count + i] for i in range(count)]
 
 
-def _behind_calls(run: Trainer, shown: Sequence[Composition], draw: int = 0) -> list[Part]:
-    """Conversations that stand behind a call, of the compositions `shown` and of held-out requests for several calls; of these some rows
-    are first choices, which do not count. Each `draw` makes others."""
-    some = []
-    for number, each in enumerate(shown):
-        rng = random.Random(f"after/{draw}/{number}")
-        composition = with_passing_on(each, rng) if rng.random() < SHARE else each
-        some.append(replace(composition, examples=after_calls(composition, rng, count=8)))
-    parts = (scored(run, each, n) for n, each in enumerate([*_several(run, draw), *some]) if each.examples)
+def _behind_calls(run: Trainer) -> list[Part]:
+    """Conversations that stand behind a call, of held-out families, of the shipped catalogues and of held-out requests for several calls;
+    of the latter some rows are first choices, which do not count."""
+    parts = []
+    for draw in range(DRAWS):
+        some = _several(run, draw)
+        for number, each in enumerate(_shown(run, draw)):
+            rng = random.Random(f"after/{draw}/{number}")
+            composition = with_passing_on(each, rng) if rng.random() < SHARE else each
+            some.append(replace(composition, examples=after_calls(composition, rng, count=8)))
+        parts += [scored(run, each, number) for number, each in enumerate(some) if each.examples]
     return [_after_a_call(part) for part in parts]
 
 
@@ -259,7 +260,7 @@ def finish(run: Trainer) -> None:
     unsaid = [replace(each, examples=vague(each.toolset)) for each in shown[::2]]
     unsaid += [_withheld(each, number) for number, each in enumerate(shown)]
     asked_back = [scored(run, each, number) for number, each in enumerate(unsaid) if each.examples]
-    row |= calibrate(head, [*asked, *told, *_behind_calls(run, shown)], asked_back)
+    row |= calibrate(head, [*asked, *told, *_behind_calls(run)], asked_back)
     # The confidence is that of requests as they come, not of a balance of calls and words.
     row["temperature"] = fit_confidence(head, asked)
     row |= run.dev_score()
@@ -272,11 +273,9 @@ def finish(run: Trainer) -> None:
 def refit_following(run: Trainer) -> None:
     """The scalars that count behind a call alone, of a finished checkpoint whose LoRA for what follows one was trained."""
     run.generator.eval()
-    parts = [_after_a_call(part) for part in _scored_in_words(run)]
-    for draw in range(DRAWS):
-        parts += _behind_calls(run, _shown(run, draw), draw)
+    told = [_after_a_call(part) for part in _scored_in_words(run)]
     row: dict[str, Any] = {"step": run.step, "stage": "after calls"}
-    row |= calibrate_behind_calls(run.generator.head, parts)
+    row |= calibrate_behind_calls(run.generator.head, [*told, *_behind_calls(run)])
     run.history.append(row)
     run.log(row)
     save_state(run)

@@ -265,13 +265,16 @@ def test_scalars_behind_a_call_are_fitted_on_conversations_of_several_draws(trai
     found: list[list[Composition]] = []
     monkeypatch.setattr(stages, "scored", lambda _, composition, __: found[-1].append(composition))
     monkeypatch.setattr(stages, "_after_a_call", lambda part: part)
-    for draw in (0, 0, 1):
+    for draws in (1, 1, 2):
+        monkeypatch.setattr(stages, "DRAWS", draws)
         found.append([])
-        stages._behind_calls(run, stages._shown(run, draw), draw)
-    assert found[0]
-    assert found[0] == found[1], "the same draw makes the same"
-    assert len(found[2]) == len(found[0])
-    assert not any(composition in found[0] for composition in found[2])
+        stages._behind_calls(run)
+    once, again, twice = found
+    assert once
+    assert once == again, "the same draw makes the same"
+    assert twice[: len(once)] == once
+    assert len(twice) == 2 * len(once)
+    assert not any(composition in once for composition in twice[len(once) :])
 
 
 def test_the_second_stage_fits_keys_to_requests(trainer):
