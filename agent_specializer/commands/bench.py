@@ -92,6 +92,28 @@ def caution(
 
 
 @app.command()
+def overall(
+    reports: Annotated[
+        list[Path], typer.Argument(help="Reports of `bench accuracy`, one a file of requests.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Tell what several reports say together, each file of requests weighing the same."""
+    from agent_specializer.evaluation.overall import run_overall
+
+    found = run_overall(reports)
+    if as_json:
+        print_json(found)
+        return
+    from rich.console import Console
+
+    from agent_specializer.evaluation.report import overall_tables
+
+    for each in overall_tables(found):
+        Console().print(each)
+
+
+@app.command()
 def latency(
     tools: Annotated[int, typer.Option(help="Tools per toolset.")] = 12,
     repetitions: Annotated[int, typer.Option(help="Of everything; medians are reported.")] = 5,

@@ -158,17 +158,29 @@ def interval(
     """95 % percentile bootstrap interval of the mean, [low, high]; of paired differences, the paired
     bootstrap.
     """
-    x = np.asarray(values, dtype=float)
-    if not len(x):
+    return interval_of_means([values], seed=seed, resamples=resamples)
+
+
+def interval_of_means(
+    samples: Sequence[Sequence[float] | np.ndarray], *, seed: int = 0, resamples: int = RESAMPLES
+) -> list[float] | None:
+    """The same of the mean of the means of `samples`, each of which is drawn anew by itself; empty ones are left out."""
+    some = [x for sample in samples if len(x := np.asarray(sample, dtype=float))]
+    if not some:
         return None
-    if (x == x[0]).all():
-        return [float(x[0])] * 2  # no resample could differ, and one value alone cannot be resampled
+    # No resample of these could differ, and one value alone cannot be resampled.
+    alike = [x for x in some if (x == x[0]).all()]
+    others = [x for x in some if not (x == x[0]).all()]
+    fixed = sum(float(x[0]) for x in alike)
+    if not others:
+        return [fixed / len(some)] * 2
     from scipy.stats import bootstrap
 
-    batch = max(1, min(resamples, 4_000_000 // len(x)))  # at most 32 MB of resampled values at a time
+    # At most 32 MB of resampled values at a time.
+    batch = max(1, min(resamples, 4_000_000 // max(map(len, others))))
     found = bootstrap(
-        (x,),
-        np.mean,
+        others,
+        lambda *drawn, axis: (fixed + sum(x.mean(axis=axis) for x in drawn)) / len(some),
         n_resamples=resamples,
         batch=batch,
         confidence_level=0.95,

@@ -68,6 +68,39 @@ def table(report: dict[str, Any]) -> Table:
     return made
 
 
+def overall_tables(found: dict[str, Any]) -> list[Table]:
+    """What `bench overall` found, as rich tables: the files one by one, then all of them, then the differences."""
+    from rich.table import Table
+
+    modes = list(found["modes"])
+    of_files = Table(title="right tool / right to call nothing, %")
+    for place, column in enumerate(("file", "calls", "none", *modes)):
+        of_files.add_column(column, justify="left" if place == 0 else "right")
+    for file in found["files"]:
+        shares = [file["modes"][mode] for mode in modes]
+        of_files.add_row(
+            file["examples"].rsplit("/", 1)[-1],
+            str(file["calls"]),
+            str(file["no_calls"]),
+            *(f"{_percent(s['tool_accuracy'])} / {_percent(s['no_call_accuracy'])}" for s in shares),
+        )
+    tables = [of_files]
+    for title, kind, write in (
+        ("mean over files, %", "modes", _percent),
+        ("difference, points", "paired", _points),
+    ):
+        if not found[kind]:
+            continue
+        made = Table("", "right tool", "files", "right to call nothing", "files", title=title)
+        for name, row in found[kind].items():
+            cells = []
+            for of in ("tool_accuracy", "no_call_accuracy"):
+                cells += [write(row[of], row[f"{of}_ci95"]), str(row[f"{of}_files"])]
+            made.add_row(name.replace("-", " minus ", 1), *cells)
+        tables.append(made)
+    return tables
+
+
 def markdown(report: dict[str, Any]) -> str:
     """`report` as Markdown tables, as docs/measured.md has them."""
     columns, rows = _content(report)
