@@ -30,10 +30,10 @@ MAX_PREFIX, MAX_ARGUMENTS = 512, 80
 """Tokens that a conversation and a call's arguments may have. Longer ones are left out, not cut: whose values are cut off teaches to make them up."""
 REFERENCE = "$ref:"
 """Begins what Seal-Tools gives where a value is another call's result."""
-OF_TWO, JOINED, HANDED_ON, MOVED = 0.1, 0.25, 0.25, 0.3
+OF_TWO, JOINED, HANDED_ON, MOVED = 0.05, 0.2, 0.15, 0.3
 """Shares of calls that are asked for twice in one request; beside others of their toolset; that want what another one's result says; and,
 where it is known what day it is, on another one."""
-ANY_TEXT, LATER = 0.5, 0.4
+ANY_TEXT, LATER = 0.6, 0.4
 """Of those that want what a result says, the shares that pass a text on, and that come a turn later."""
 
 
