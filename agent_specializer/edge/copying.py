@@ -2,7 +2,8 @@
 
 A small model says "5 am" where "five am" stands and ends an identifier with zeros of its own. What it would write is weighed against what
 stands there: tokens that go on with a copy count `COPY` nats more, at the end of a word the closing quote does, too, and words that are
-another parameter's (`edge.sharing`) as many less. So do digits of a number that stands there, and what ends it. Where the schema allows but
+another parameter's (`edge.sharing`) as many less. So do digits of a number that stands there, and what ends it; a minus sign counts as many less
+where numbers stand there and none has one. Where the schema allows but
 some strings (a pattern, a format, a few values to pick from), words of the conversation that it allows count `FITS` more; an array has each
 once, and ends when it has all.
 """
@@ -40,6 +41,8 @@ NUMBERS = re.compile(
     r"(?<![\w.,:/+-])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?!\w*[:/-]\w|\.?\d)",
 )
 """Numbers, and no parts of dates, times or identifiers; a unit may stand right behind one."""
+BELOW_ZERO = re.compile(r"\b(?:minus|negative|below zero)\b", re.IGNORECASE)
+"""Says that a number may have a sign though none is written."""
 ENDS = re.compile(r"(?:'s\b)?[^\w\s]*(?:\s|$)")
 """What follows a word that ends: not the hyphen in "new-onboarding"."""
 CLOSES = re.compile(r"[.,;:!?]+(\s|$)")
@@ -135,13 +138,13 @@ class Source:
                         break  # as it stands there, if that is allowed
         return self._free_ones(found)
 
-    def numbers(self, matcher: LLMatcher) -> dict[str, Span]:
-        """The numbers of the conversation that are allowed where `matcher` is, and where they stand."""
+    def numbers(self, matcher: LLMatcher, behind: str = "") -> dict[str, Span]:
+        """The numbers of the conversation that are allowed where `matcher` is, `behind` a space or nothing, and where they stand."""
         return self._free_ones(
             [
                 (number, span)
                 for number, span in self._numbers
-                if matcher.validate_tokens(tokens := self._vocabulary.tokens.tokenize_str(number))
+                if matcher.validate_tokens(tokens := self._vocabulary.tokens.tokenize_str(behind + number))
                 == len(tokens)
             ]
         )
@@ -273,11 +276,25 @@ class Copies:
     def _in_number(self, written: Written, matcher: LLMatcher) -> Favoured:
         number = written.number.decode()
         if not number:
-            found = self._source.numbers(matcher)
-            self._numbers = tuple(n for n in found if n not in written.numbers) or tuple(found)
+            return self._begins_number(written, matcher)
         towards = self._source.towards(number, self._numbers)
         ends = self._vocabulary.ends_number if number in self._numbers else ()
         return [(sorted(towards), COPY), (ends, COPY)]
+
+    def _begins_number(self, written: Written, matcher: LLMatcher) -> Favoured:
+        # The space before it is a token of its own, or one with the minus sign.
+        for behind in ("", " "):
+            if found := self._source.numbers(matcher, behind):
+                self._numbers = tuple(n for n in found if n not in written.numbers) or tuple(found)
+                towards = self._source.towards("", [behind + n for n in self._numbers])
+                copied: Favoured = [(sorted(towards), COPY)]
+                if BELOW_ZERO.search(self._source.text):
+                    copied.append((self._vocabulary.minus, COPY))
+                elif not any(n.startswith("-") for n in found):
+                    copied.append((self._vocabulary.minus, -COPY))
+                return copied
+        self._numbers = ()
+        return []
 
 
 def _folded(text: str) -> str:

@@ -44,6 +44,7 @@ class Vocabulary:
     Attributes:
         ends_string, ends_number: those with which a value can end.
         next_item, ends_array: those of both that lead to an array's next item, and those that close it.
+        minus: those with which a number below 0 can begin.
     """
 
     tokens: LLTokenizer
@@ -51,6 +52,7 @@ class Vocabulary:
     ends_number: np.ndarray
     next_item: np.ndarray
     ends_array: np.ndarray
+    minus: np.ndarray
 
     def text(self, ids: list[int]) -> bytes:
         """The bytes of some tokens, which may end within a letter."""
@@ -74,7 +76,14 @@ class Vocabulary:
             return np.array(found, dtype=np.int64)
 
         quotes, marks = beginning(b'"'), beginning(b",", b"}", b"]")
-        return Vocabulary(tokens, quotes, marks, beginning(b",", b'",'), beginning(b"]", b'"]'))
+        return Vocabulary(
+            tokens,
+            ends_string=quotes,
+            ends_number=marks,
+            next_item=beginning(b",", b'",'),
+            ends_array=beginning(b"]", b'"]'),
+            minus=beginning(b"-", b" -"),
+        )
 
 
 class ToolGrammar:

@@ -60,7 +60,11 @@ def filled(
         prefix=tuple(prefix),
         label=tuple(tokenizer(label(call.name), add_special_tokens=False).input_ids),
         text=tuple(read.input_ids),
-        supervised=tuple(any(a < end and b > start for start, end in spans) for a, b in read.offset_mapping),
+        # With the space before it: were that left out, a number's sign, which has it in one token, would be learned and no digit beside it.
+        supervised=tuple(
+            any((a < end and b > start) or (a, b) == (start - 1, start) for start, end in spans)
+            for a, b in read.offset_mapping
+        ),
     )
 
 

@@ -153,6 +153,7 @@ def test_a_number_is_written_with_all_its_digits():
         ("for 3 nights at 140 a night", {"type": "integer", "minimum": 100}, 140),
         ("40.5 or 7", {"type": "integer"}, 7),
         ("minus -12 degrees in R2D2", {"type": "integer"}, -12),
+        ("sensor (7) of B-12", {"type": "integer"}, 7),
     ],
 )
 def test_a_number_is_rather_one_of_the_conversation(tiny_tokenizer, text, schema, found):
