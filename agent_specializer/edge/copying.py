@@ -2,7 +2,7 @@
 
 A small model says "5 am" where "five am" stands and ends an identifier with zeros of its own. What it would write is weighed against what
 stands there: tokens that go on with a copy count `COPY` nats more, at the end of a word the closing quote does, too, and words that are
-another parameter's (`edge.sharing`) as many less. So do digits of a number that stands there, and what ends it; a minus sign counts as many less
+another parameter's (`edge.sharing`) as many less. So do digits of a number that stands there, and what ends it; a minus sign counts `FITS` less
 where numbers stand there and none has one. Where the schema allows but
 some strings (a pattern, a format, a few values to pick from), words of the conversation that it allows count `FITS` more; an array has each
 once, and ends when it has all.
@@ -275,26 +275,21 @@ class Copies:
 
     def _in_number(self, written: Written, matcher: LLMatcher) -> Favoured:
         number = written.number.decode()
+        favoured: Favoured = []
         if not number:
-            return self._begins_number(written, matcher)
+            found = self._source.numbers(matcher)
+            self._numbers = tuple(n for n in found if n not in written.numbers) or tuple(found)
+            # A sign may have the space before it in one token, so that it comes before any number is allowed.
+            coming = found or self._source.numbers(matcher, " ")
+            if (
+                coming
+                and not any(n.startswith("-") for n in coming)
+                and not BELOW_ZERO.search(self._source.text)
+            ):
+                favoured.append((self._vocabulary.minus, -FITS))
         towards = self._source.towards(number, self._numbers)
         ends = self._vocabulary.ends_number if number in self._numbers else ()
-        return [(sorted(towards), COPY), (ends, COPY)]
-
-    def _begins_number(self, written: Written, matcher: LLMatcher) -> Favoured:
-        # The space before it is a token of its own, or one with the minus sign.
-        for behind in ("", " "):
-            if found := self._source.numbers(matcher, behind):
-                self._numbers = tuple(n for n in found if n not in written.numbers) or tuple(found)
-                towards = self._source.towards("", [behind + n for n in self._numbers])
-                copied: Favoured = [(sorted(towards), COPY)]
-                if BELOW_ZERO.search(self._source.text):
-                    copied.append((self._vocabulary.minus, COPY))
-                elif not any(n.startswith("-") for n in found):
-                    copied.append((self._vocabulary.minus, -COPY))
-                return copied
-        self._numbers = ()
-        return []
+        return [*favoured, (sorted(towards), COPY), (ends, COPY)]
 
 
 def _folded(text: str) -> str:
