@@ -32,9 +32,9 @@ def train(
         Path | None, typer.Option(help="Begin with the experts of the checkpoint in this folder.")
     ] = None,
     only: Annotated[
-        Literal["arguments", "following", "answers"] | None,
+        Literal["experts", "arguments", "following", "answers"] | None,
         typer.Option(
-            help="With --start: keep all of it, train on how arguments or answers are written, or what follows a call."
+            help="With --start: keep the rest of it, train on its experts and keys, how arguments or answers are written, or what follows a call."
         ),
     ] = None,
     hours: Annotated[float | None, typer.Option(help="Save and stop after so long, to be resumed.")] = None,

@@ -39,9 +39,9 @@ class Scores:
     reply_nll: Tensor
 
     def renamed(self, head: ChoiceHead, batch: Batch, names: Tensor) -> Scores:
-        """With `names` (rows, choices) in the rows of `batch` that stand behind a call."""
+        """With `names` (rows that stand behind a call, choices) in these rows of `batch`."""
         called = batch.called[:-1]
-        names = torch.where(called[:, None], names, self.names)
+        names = self.names.index_put((called,), names)
         total = head.combine(
             names,
             self.keys,

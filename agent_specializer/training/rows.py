@@ -30,6 +30,8 @@ MAX_WITH_RESULTS = 256
 """Where the newest turn holds results of tools."""
 MAX_REPLY = 64
 IGNORE = -100
+ACROSS = ("ids", "segments", "positions", "targets")
+"""Of a batch: (rows, tokens)."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,18 @@ class Batch:
     def tokens(self) -> int:
         """Tokens that the model reads, padding left out."""
         return len(self.context) + int((self.segments != PAD).sum())
+
+    def behind_a_call(self) -> Batch:
+        """The rows that stand behind a call alone, and the last, that of the empty request; without columns that are padding in all."""
+        some = self.called.clone()
+        some[-1] = True
+        width = int((self.segments[some] != PAD).any(0).nonzero().max()) + 1
+        found = {
+            key: value[some][:, :width] if key in ACROSS else value if key == "context" else value[some]
+            for key, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        return Batch(**found, tree=self.tree)
 
 
 def collate(rows: list[Row], tree: NameTree, pad: int, *, share: bool = True) -> Batch:

@@ -51,8 +51,8 @@ DRAWS = 2
 """Times that conversations are made to fit what counts behind a call on: of one draw some scalars come out otherwise than of another."""
 
 
-def prepare(run: Trainer) -> None:
-    """Fill the bank; before the first step fit keys on what the untrained edge makes of some of it."""
+def prepare(run: Trainer, *, fresh: bool) -> None:
+    """Fill the bank; before the first step, where keys are `fresh`, fit them on what the untrained edge makes of some of it."""
     options, read = run.options, partial(_readings, run)
     supply = Compositions(
         run.train_sources, seed=options.seed, examples=options.key_examples, opaque_share=0.0
@@ -78,7 +78,7 @@ def prepare(run: Trainer) -> None:
             "requests": len(run.bank),
             "tools": len(run.bank.tools),
         }
-        run.log(row | _fit(run, start=True, epochs=options.key_epochs))
+        run.log(row | (_fit(run, start=True, epochs=options.key_epochs) if fresh else {}))
         save_state(run)
 
 

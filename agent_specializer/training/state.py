@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from agent_specializer.training.trainer import Trainer
 
 STATE = "state.pt"
+EXPERTS = "experts"
+"""What a run trains on by joint steps of a finished checkpoint: experts, router, meta tokens and keys."""
 STEPS = {"arguments": "argument_steps", "following": "following_steps", "answers": "answer_steps"}
 """The option that says how long an activated LoRA is trained."""
 
@@ -36,7 +38,7 @@ def as_started(config: GeneratorConfig, folder: Path, only: str) -> GeneratorCon
 
 
 def take_finished(generator: Generator, folder: Path) -> dict[str, Any]:
-    """Take all of a finished checkpoint one of whose activated LoRAs is to be trained; these too, where it has them in the same size. Its card."""
+    """Take all of a finished checkpoint one part of which is to be trained; activated LoRAs where it has them in the same size. Its card."""
     config, raw = read_config(folder)
     own = {name for name in ACTIVATED if getattr(config, name) == getattr(generator.config, name)}
     load_parts(generator, folder, ("pool", "router", "reader", "keys", "head", *own))
@@ -63,6 +65,13 @@ def save_state(run: Trainer) -> None:
     torch.save(state, temporary)
     os.replace(temporary, run.out / STATE)
     card = run.card or {"options": asdict(run.options), "steps_done": run.step, "sources": run.sources}
+    if run.only == EXPERTS:
+        card = {
+            **card,
+            "options": asdict(run.options),
+            "steps_done": run.step,
+            "before": {key: run.card[key] for key in ("options", "steps_done", "before") if key in run.card},
+        }
     card["dev"] = next((_dev_of(row) for row in reversed(run.history) if _dev_of(row)), card.get("dev", {}))
     for name, stage in _stages(run).items():
         prefix = STEPS[name].removesuffix("steps")

@@ -44,6 +44,7 @@ from agent_specializer.training.stages import (
     wide_loss,
 )
 from agent_specializer.training.state import (
+    EXPERTS,
     STATE,
     as_started,
     load_state,
@@ -104,7 +105,8 @@ class Trainer:
         torch.manual_seed(options.seed)
         config = generator_config(options, cloud, edge)
         if only and start is not None:
-            self.options = options = replace(options, steps=0)
+            if only != EXPERTS:
+                self.options = options = replace(options, steps=0)
             config = as_started(config, start, only)
         self.generator = Generator(config, cloud, cloud_tokenizer or tokenizer).to(device)
         if self.generator.config.routed:
@@ -115,17 +117,21 @@ class Trainer:
         self.schedule = get_cosine_schedule_with_warmup(self.optimizer, options.warmup, options.steps)
         self.step = 0
         self.only = only
-        """The activated LoRA that alone is trained, all other parts being those of a finished checkpoint; empty: it is a whole run."""
-        self.finished = bool(only)
+        """The part that alone is trained, all others being those of a finished checkpoint: an activated LoRA, or `EXPERTS`; empty: it is a whole run."""
+        self.finished = only not in ("", EXPERTS)
         self.card: dict[str, Any] = {}
         """Of that checkpoint."""
         if only:
-            if start is None or only not in ACTIVATED or getattr(self.generator, only) is None:
+            lacks = only != EXPERTS and (only not in ACTIVATED or getattr(self.generator, only) is None)
+            if start is None or lacks:
                 raise ConfigError(
-                    f"there is no checkpoint whose LoRA {only!r} could be trained, or no such LoRA",
-                    hint=f"name one with --start, of a kind that has one: generator or shared_lora; there are {', '.join(ACTIVATED[:-1])} and {ACTIVATED[-1]}",
+                    f"there is no checkpoint whose {only!r} could be trained, or no such part",
+                    hint=f"name one with --start, for a LoRA one of a kind that has it: generator or shared_lora; there are {EXPERTS}, {', '.join(ACTIVATED[:-1])} and {ACTIVATED[-1]}",
                 )
             self.card = take_finished(self.generator, start)
+            if only == EXPERTS:
+                for lora in self.generator.activated.values():
+                    lora.requires_grad_(False)
         elif start is not None:
             start_from(self.generator, start)
         self.before: dict[str, Any] | None = self.card.pop(only, None)
@@ -161,29 +167,32 @@ class Trainer:
     def train_step(self) -> dict[str, float]:
         """One optimiser step; returns loss, balance, gradient norm, tokens."""
         self.generator.train()
-        batches, gates, tokens = [], [], 0
+        batches, tokens = [], 0
         for number in self.compositions(self.step):
             composition = self.train_set[number]
             rng = random.Random(f"{self.options.seed}/step/{self.step}/{number}")
             torch.manual_seed(rng.getrandbits(32))  # dropout
             batches.append((composition, self.batch(composition, rng)))
+        self.optimizer.zero_grad(set_to_none=True)
         stacked = self.gates([c.toolset for c, _ in batches])
-        total = torch.zeros((), device=stacked.device)
-        choice = 0.0
-        for (composition, batch), row in zip(batches, stacked, strict=True):
+        # What a composition's pass holds is freed before the next one: the gates' gradients come together here.
+        gates = stacked.detach().requires_grad_(stacked.requires_grad)
+        total = choice = 0.0
+        for (composition, batch), row in zip(batches, gates, strict=True):
             scores = self.scores(composition.toolset, batch, row)
             part = loss(scores, batch, opaque=composition.opaque) / len(batches)
-            total = total + part
-            gates.append(row)
+            part.backward()
+            total += float(part.detach())
             tokens += batch.tokens
             choice += accuracy(scores.total, batch) / len(batches)
         if self.bank is not None:
             wide, read_tokens = wide_loss(self, self.bank)
-            total, tokens = total + wide, tokens + read_tokens
-        balance = balance_loss(torch.stack(gates))
-        total = total + BALANCE_WEIGHT * balance
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
+            wide.backward()
+            total, tokens = total + float(wide.detach()), tokens + read_tokens
+        balance = balance_loss(stacked)
+        total += BALANCE_WEIGHT * float(balance.detach())
+        if gates.grad is not None:
+            torch.autograd.backward([stacked, BALANCE_WEIGHT * balance], [gates.grad, None])
         parameters = [p for p in self.generator.parameters() if p.grad is not None]
         if self.accelerator.num_processes > 1:
             for parameter in parameters:
@@ -193,7 +202,7 @@ class Trainer:
         self.schedule.step()
         self.step += 1
         return {
-            "loss": float(total.detach()),
+            "loss": total,
             "balance": float(balance.detach()),
             "choice_accuracy": choice,
             "gradient_norm": float(norm),
@@ -282,8 +291,9 @@ class Trainer:
             stage = self.stages.get("following")
             if stage is None or not stage.begun or not batch.called.any():
                 return scores
-            with behind_the_call(stage.activated, batch):
-                names = calibrated_names(self.edge, batch)
+            some = batch.behind_a_call()
+            with behind_the_call(stage.activated, some):
+                names = calibrated_names(self.edge, some)
         return scores.renamed(generator.head, batch, names)
 
     # Dev score ----------------------------------------------------------------------------------------------------
@@ -332,7 +342,7 @@ class Trainer:
                 f"{self.out} holds a run already", hint="go on with --resume, or give another --out"
             )
         if self.has_keys and not self.finished:
-            prepare(self)
+            prepare(self, fresh=self.only != EXPERTS)
         started = last = time.monotonic()
         tokens = 0
         while self.step < self.options.steps:

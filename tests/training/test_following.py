@@ -15,9 +15,11 @@ from agent_specializer.examples import Example
 from agent_specializer.loragen.checkpoint import load_checkpoint
 from agent_specializer.messages import Call, Message
 from agent_specializer.specs import Toolset, ToolSpec
+from agent_specializer.training import following
 from agent_specializer.training.after_calls import KINDS, TELL_ME, after_calls
 from agent_specializer.training.data import Composition
 from agent_specializer.training.following import behind_calls, behind_the_call
+from agent_specializer.training.objective import calibrated_names
 
 
 def tool(name: str, *needs: str) -> ToolSpec:
@@ -147,7 +149,8 @@ def test_one_tool_may_be_wanted_twice():
     assert len({call.arguments["room"] for call in twice[0].calls}) == 2
 
 
-def test_rows_stand_behind_a_call_and_say_where_it_is(trainer):
+def test_rows_stand_behind_a_call_and_say_where_it_is(trainer, monkeypatch):
+    monkeypatch.setattr(following, "LONGEST", 1000)  # the tiny tokenizer makes many tokens of a word
     run = trainer()
     batch = behind_calls(run, Composition(TOOLS, REQUESTS), random.Random(0), limit=12)
     assert batch.called[:-1].all()
@@ -168,6 +171,19 @@ def test_rows_stand_behind_a_call_and_say_where_it_is(trainer):
     if not first.called.any():
         with behind_the_call(run.stages["following"].activated, first):
             assert torch.equal(run.edge(first.ids).logits, run.edge(first.ids).logits)
+
+
+def test_rows_behind_a_call_are_named_as_among_the_others(trainer):
+    run = trainer()
+    composition = Composition(TOOLS, REQUESTS)
+    mixed = behind_calls(run, composition, random.Random(0), limit=6)
+    mixed.called[:3] = False
+    some = mixed.behind_a_call()
+    assert len(some.ids) == int(mixed.called.sum()) + 1
+    assert some.ids.shape[1] <= mixed.ids.shape[1]
+    with torch.no_grad():
+        expected = calibrated_names(run.edge, mixed)[mixed.called[:-1]]
+        assert torch.allclose(calibrated_names(run.edge, some), expected, atol=1e-4)
 
 
 def test_the_lora_learns_and_only_what_counts_behind_a_call_moves_with_it(trainer, begun):
@@ -199,7 +215,7 @@ def test_the_lora_learns_and_only_what_counts_behind_a_call_moves_with_it(traine
 
 
 def test_it_must_be_a_lora_that_there_is(trainer, begun):
-    with pytest.raises(ConfigError, match="no checkpoint whose LoRA 'following'"):
+    with pytest.raises(ConfigError, match="no checkpoint whose 'following'"):
         trainer(only="following")
-    with pytest.raises(ConfigError, match="arguments, following and answers"):
+    with pytest.raises(ConfigError, match="experts, arguments, following and answers"):
         trainer(start=begun, only="keys")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 
@@ -15,11 +16,13 @@ from agent_specializer.errors import CheckpointError, ConfigError, IntakeError
 from agent_specializer.examples import Example
 from agent_specializer.loragen import load_checkpoint
 from agent_specializer.loragen.models import decoder
+from agent_specializer.loragen.router import balance_loss
 from agent_specializer.messages import Call, Message
 from agent_specializer.specs import Toolset, ToolSpec
 from agent_specializer.training import stages
 from agent_specializer.training.calibrate import scored
 from agent_specializer.training.data import Composition, Compositions, Source, read_sources
+from agent_specializer.training.objective import BALANCE_WEIGHT, loss
 from agent_specializer.training.rows import IGNORE, collate, empty_row, example_row
 
 
@@ -188,6 +191,30 @@ def test_training_moves_the_generator_and_nothing_else(trainer):
     assert moved == {"pool", "head", "reader", "router", "keys"}
 
 
+def test_a_step_s_gradients_are_those_of_the_whole_loss(trainer):
+    """Each composition is differentiated by itself."""
+    run = trainer(per_step=2, clip=1e9)
+    other = trainer("other", per_step=2)
+    run.train_step()
+    other.generator.train()
+    drawn = []
+    for number in other.compositions(0):
+        rng = random.Random(f"{other.options.seed}/step/0/{number}")
+        torch.manual_seed(rng.getrandbits(32))
+        drawn.append((other.train_set[number], other.batch(other.train_set[number], rng)))
+    gates = other.gates([composition.toolset for composition, _ in drawn])
+    total = BALANCE_WEIGHT * balance_loss(gates)
+    for (composition, batch), row in zip(drawn, gates, strict=True):
+        scores = other.scores(composition.toolset, batch, row)
+        total = total + loss(scores, batch, opaque=composition.opaque) / len(drawn)
+    total.backward()
+    expected = {name: p.grad for name, p in other.generator.named_parameters() if p.grad is not None}
+    found = {name: p.grad for name, p in run.generator.named_parameters() if p.grad is not None}
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
+        assert torch.allclose(gradient, expected[name], rtol=1e-3, atol=1e-6), name
+
+
 @pytest.fixture
 def one_thread():
     """Sums that are split among threads differ in their last bit from run to run."""
@@ -300,3 +327,37 @@ def test_a_run_of_no_steps_fits_keys_and_scalars_to_the_experts_that_it_starts_w
     assert all(
         not torch.equal(after[name], before[name]) for name in ("log_alpha", "words_bias", "talk.weight")
     )
+
+
+def test_experts_and_keys_of_a_finished_checkpoint_are_trained_on_and_its_loras_stay(trainer, finished):
+    run = trainer(start=finished.out, only="experts", steps=3, seed=1)
+    before = {name: value.clone() for name, value in run.generator.state_dict().items()}
+    kept = finished.generator.state_dict()
+    assert all(torch.allclose(value, kept[n], atol=0.02, rtol=0.01) for n, value in before.items())
+    run.run()
+    assert run.finished
+    assert [row["step"] for row in run.history if "loss" in row] == [1, 2, 3]
+    moved = {
+        name.split(".")[0]
+        for name, value in run.generator.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+    assert moved == {"pool", "router", "reader", "keys", "head"}
+    card = json.loads((run.out / "generator.json").read_text())["card"]
+    assert (card["steps_done"], card["options"]["seed"]) == (3, 1)
+    assert (card["before"]["steps_done"], card["before"]["options"]["seed"]) == (4, 0)
+    assert card["arguments"]["steps_done"] == 2
+    with pytest.raises(ConfigError, match="whose 'experts' could be trained"):
+        trainer(out="none", only="experts")
+
+
+def test_such_a_run_is_resumed_as_another(trainer, finished):
+    start = {"start": finished.out, "only": "experts", "steps": 4, "seed": 1}
+    whole, cut, resumed = trainer("whole", **start), trainer("cut", **start), trainer("cut", **start)
+    whole.run()
+    cut.run(stop_after=0.0)
+    assert cut.step == 1
+    resumed.run(resume=True)
+    expected = whole.generator.state_dict()
+    for name, value in resumed.generator.state_dict().items():
+        assert torch.allclose(value, expected[name], atol=1e-6), name
