@@ -125,8 +125,8 @@ class Trainer:
             lacks = only != EXPERTS and (only not in ACTIVATED or getattr(self.generator, only) is None)
             if start is None or lacks:
                 raise ConfigError(
-                    f"there is no checkpoint whose {only!r} could be trained, or no such part",
-                    hint=f"name one with --start, for a LoRA one of a kind that has it: generator or shared_lora; there are {EXPERTS}, {', '.join(ACTIVATED[:-1])} and {ACTIVATED[-1]}",
+                    f"there is no part {only!r} to train: no checkpoint is given, or it has none",
+                    hint=f"name one with --start, of kind generator or shared_lora for a LoRA; parts are {EXPERTS}, {', '.join(ACTIVATED[:-1])} and {ACTIVATED[-1]}",
                 )
             self.card = take_finished(self.generator, start)
             if only == EXPERTS:

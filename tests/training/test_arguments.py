@@ -130,7 +130,7 @@ def test_the_argument_lora_learns_and_nothing_else_moves(trainer, begun):
 
 
 def test_there_must_be_a_checkpoint_to_fit_it_to(trainer):
-    with pytest.raises(ConfigError, match="no checkpoint"):
+    with pytest.raises(ConfigError, match="no checkpoint is given"):
         trainer(only="arguments")
 
 

@@ -215,7 +215,7 @@ def test_the_lora_learns_and_only_what_counts_behind_a_call_moves_with_it(traine
 
 
 def test_it_must_be_a_lora_that_there_is(trainer, begun):
-    with pytest.raises(ConfigError, match="no checkpoint whose 'following'"):
+    with pytest.raises(ConfigError, match="no part 'following' to train"):
         trainer(only="following")
     with pytest.raises(ConfigError, match="experts, arguments, following and answers"):
         trainer(start=begun, only="keys")

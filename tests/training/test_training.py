@@ -347,7 +347,7 @@ def test_experts_and_keys_of_a_finished_checkpoint_are_trained_on_and_its_loras_
     assert (card["steps_done"], card["options"]["seed"]) == (3, 1)
     assert (card["before"]["steps_done"], card["before"]["options"]["seed"]) == (4, 0)
     assert card["arguments"]["steps_done"] == 2
-    with pytest.raises(ConfigError, match="whose 'experts' could be trained"):
+    with pytest.raises(ConfigError, match="no part 'experts' to train"):
         trainer(out="none", only="experts")
 
 
