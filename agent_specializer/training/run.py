@@ -36,8 +36,9 @@ def train(
         options: what to train and how; the defaults are those of the shipped checkpoint.
         exclude: names of files (``X`` of ``X.train.jsonl``) to leave out.
         start: folder of a checkpoint whose experts (and router) the run begins with.
-        only: "arguments", "following" or "answers": train this activated LoRA alone of the checkpoint in `start`, on from what it is; all other parts
-            stay, but for the scalars that count behind a call where it is "following".
+        only: of the checkpoint in `start` train this part alone, on from what it is: "experts" (with router, meta tokens and keys, by joint steps, behind
+            which keys and scalars are fitted anew), or an activated LoRA, "arguments", "following" or "answers". All other parts stay, but for the scalars that count behind a call where it is
+            "following".
         stop_after: seconds after which the run saves its state and stops, to be resumed later.
         log: called with each step's figures (loss, balance, tokens per second, dev score where measured).
 
