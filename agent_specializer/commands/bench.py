@@ -25,7 +25,8 @@ def accuracy(
     modes: Annotated[
         str,
         typer.Option(
-            help="base, prompted, specialized, with_requests, wrong_adapter, shared_lora, prompted_lora; with commas."
+            help="base, prompted, specialized, with_requests, wrong_adapter, wrong_gates, wrong_keys, without_keys, without_priors, "
+            "shared_lora, prompted_lora; with commas."
         ),
     ] = "base,prompted,specialized,wrong_adapter",
     tools: Annotated[int, typer.Option(help="Tools per toolset, distractors included.")] = 12,

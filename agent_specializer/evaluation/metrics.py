@@ -3,6 +3,8 @@
 - ``tool_accuracy`` counts examples with calls: right when the set of the tools called is the gold set. An
   example with several gold calls needs all of their tools and no other; how often a tool is called does not
   matter here.
+- ``likeliest_accuracy`` counts examples with calls, too: right when the best-scored tool is any of the gold
+  calls', were answering in words no choice. It tells which tool apart from whether one.
 - ``call_exact`` counts all examples with calls: the calls made and the gold ones pair off, name and
   arguments.
 - ``no_call_accuracy`` counts examples without calls: right when nothing was called.
@@ -14,7 +16,7 @@ A reply that ended in an error is wrong in every respect. Intervals are percenti
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -36,6 +38,7 @@ class Outcome:
     index: int
     has_calls: bool
     tool_right: bool
+    likeliest_right: bool
     exact: bool
     made: int
     valid: int
@@ -59,6 +62,7 @@ def judge(item: Item, toolset: Toolset, reply: Reply, *, arguments: bool = True)
         index=item.index,
         has_calls=bool(item.calls),
         tool_right=names == gold if arguments or not names else names <= gold,
+        likeliest_right=likeliest(choice.name for choice in reply.choices) in gold,
         exact=same_calls(reply.calls, item.calls, item.accepted),
         made=len(reply.calls),
         valid=sum(is_valid(call, toolset) for call in reply.calls),
@@ -68,12 +72,18 @@ def judge(item: Item, toolset: Toolset, reply: Reply, *, arguments: bool = True)
     )
 
 
+def likeliest(names: Iterable[str | None]) -> str | None:
+    """The best tool of `names`, best first, None being answering in words; None where there is no tool."""
+    return next((name for name in names if name is not None), None)
+
+
 def failed(item: Item, error: Exception) -> Outcome:
     """The outcome of a reply that ended in `error`: wrong, with no call made."""
     return Outcome(
         index=item.index,
         has_calls=bool(item.calls),
         tool_right=False,
+        likeliest_right=False,
         exact=False,
         made=0,
         valid=0,
@@ -98,6 +108,7 @@ def summary(outcomes: Sequence[Outcome], *, arguments: bool = True, seed: int = 
     without = [o for o in outcomes if not o.has_calls]
     answered = [o for o in outcomes if not o.error]
     tool = np.array([o.tool_right for o in with_calls], dtype=float)
+    likely = np.array([o.likeliest_right for o in with_calls], dtype=float)
     exact = np.array([o.exact for o in with_calls], dtype=float)
     made = sum(o.made for o in outcomes)
     return {
@@ -105,6 +116,8 @@ def summary(outcomes: Sequence[Outcome], *, arguments: bool = True, seed: int = 
         "n_with_calls": len(with_calls),
         "tool_accuracy": mean(tool),
         "tool_accuracy_ci95": interval(tool, seed=seed),
+        "likeliest_accuracy": mean(likely),
+        "likeliest_accuracy_ci95": interval(likely, seed=seed),
         "call_exact": mean(exact) if arguments else None,
         "call_exact_ci95": interval(exact, seed=seed) if arguments else None,
         "no_call_accuracy": mean([o.tool_right for o in without]),
@@ -121,7 +134,7 @@ def paired(
 ) -> dict[str, dict[str, Any]]:
     """`first` minus every other mode, over the same items: ``{"A-B": {"delta", "ci95", ...}}``.
 
-    `delta` and `ci95` are of `tool_accuracy`; `call_exact_delta` and `no_call_delta` come with theirs.
+    `delta` and `ci95` are of `tool_accuracy`; `likeliest_delta`, `call_exact_delta` and `no_call_delta` come with theirs.
     """
     rows: dict[str, dict[str, Any]] = {}
     for other in modes:
@@ -130,7 +143,9 @@ def paired(
         a, b = modes[first], modes[other]
         tool = difference(a, b, "tool_right", has_calls=True)
         words = difference(a, b, "tool_right", has_calls=False)
+        likely = difference(a, b, "likeliest_right", has_calls=True)
         row = {"delta": mean(tool), "ci95": interval(tool, seed=seed)}
+        row |= {"likeliest_delta": mean(likely), "likeliest_ci95": interval(likely, seed=seed)}
         if arguments:
             exact = difference(a, b, "exact", has_calls=True)
             row |= {"call_exact_delta": mean(exact), "call_exact_ci95": interval(exact, seed=seed)}

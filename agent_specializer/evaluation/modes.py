@@ -8,24 +8,35 @@ prompted       yes             none              what people do today
 specialized    no              the toolset's own ours
 with_requests  no              the toolset's own the same with some requests of each tool in its key
 wrong_adapter  no              another toolset's the control: an adapter that knows other tools
+wrong_gates    no              another's gates   what gates bring
+wrong_keys     no              keys permuted     what keys bring
+without_keys   no              gates alone       names alone tell tools apart, as in LoRA-Gen itself
+without_priors no              the toolset's own what setting names against an empty request brings
 shared_lora    no              one for all       the same training without any toolset
 prompted_lora  yes             one for all       the same training with the tools in the prompt
 ============== =============== ================= ======================================================
 
-A wrong adapter has the gates of the next group whose tools have nothing to do with this one's, and this
-adapter's own keys in an order in which no tool has its own; the priors are measured anew.
+`controls` has those in which something is in the wrong place or missing.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from agent_specializer.errors import CheckpointError, ConfigError
-from agent_specializer.evaluation.tasks import Group, families
+from agent_specializer.evaluation.controls import (
+    foreign_toolset,
+    without_keys,
+    without_priors,
+    wrong_adapter,
+    wrong_gates,
+    wrong_keys,
+)
+from agent_specializer.evaluation.tasks import Group
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,10 +47,22 @@ if TYPE_CHECKING:
     from agent_specializer.specs import Toolset
 
 BenchMode = Literal[
-    "base", "prompted", "specialized", "with_requests", "wrong_adapter", "shared_lora", "prompted_lora"
+    "base",
+    "prompted",
+    "specialized",
+    "with_requests",
+    "wrong_adapter",
+    "wrong_gates",
+    "wrong_keys",
+    "without_keys",
+    "without_priors",
+    "shared_lora",
+    "prompted_lora",
 ]
 MODES: tuple[BenchMode, ...] = get_args(BenchMode)
 WITH_TOOLS_IN_PROMPT = frozenset({"prompted", "prompted_lora"})
+BARE = frozenset({"base", "prompted"})
+"""Without any checkpoint."""
 BASELINES = frozenset({"shared_lora", "prompted_lora"})
 
 
@@ -97,7 +120,7 @@ class Workbench:
         from agent_specializer.loragen.checkpoint import read_config
 
         for mode in modes:
-            if mode in {"specialized", "with_requests", "wrong_adapter"} or mode in BASELINES:
+            if mode not in BARE:
                 config, _ = read_config(self.folder(mode))
                 if mode in BASELINES and (
                     config.routed or config.tools_in_prompt != (mode == "prompted_lora")
@@ -143,7 +166,7 @@ class Workbench:
         """
         from agent_specializer.edge.engine import EdgeEngine
 
-        bare = mode in {"base", "prompted"}
+        bare = mode in BARE
         folder = None if bare else self.folder(mode)
         if folder not in self._engines:
             model, tokenizer = self.models.edge, self.models.edge_tokenizer
@@ -181,68 +204,41 @@ class Workbench:
         in_prompt = mode in WITH_TOOLS_IN_PROMPT
         try:
             for place, group in enumerate(groups):
-                if mode in {"base", "prompted"}:
+                if mode in BARE:
                     adapter = None
-                elif mode == "wrong_adapter":
-                    foreign = self.adapter(foreign_toolset(groups, place, spare))
-                    rng = random.Random(f"{seed}/{place}")
-                    wrong = wrong_adapter(self.adapter(group.toolset), foreign, rng)
-                    priors = engine.priors(group.toolset, adapter=wrong, tools_in_prompt=False)
-                    adapter = wrong.with_priors(priors)
+                elif mode in BASELINES:
+                    adapter = self.adapter(group.toolset, mode)
                 elif mode == "with_requests":
                     adapter = engine.with_requests(
                         self.adapter(group.toolset), group.knowing or group.toolset
                     )
                 else:
-                    adapter = self.adapter(group.toolset, mode)
+                    adapter = self._control(mode, groups, place, spare=spare, seed=seed)
                 yield Seat(engine, adapter, in_prompt)
         finally:
             with engine.exclusive():
                 pass  # leaves the pristine base for the next engine over the same model
 
-
-def foreign_toolset(groups: Sequence[Group], place: int, spare: Toolset | None = None) -> Toolset:
-    """The toolset of the next group that was composed around other services; else any other; else `spare`."""
-    here = groups[place]
-    own = set().union(*(families(toolset_id) for toolset_id in here.own))
-    after = [*groups[place + 1 :], *groups[:place]]
-    unlike = [g for g in after if not own & set().union(*(families(toolset_id) for toolset_id in g.own))]
-    for group in [*unlike, *after]:
-        if group.toolset.fingerprint != here.toolset.fingerprint:
-            return group.toolset
-    if spare is None or spare.fingerprint == here.toolset.fingerprint:
-        raise ConfigError(
-            "a wrong adapter needs another toolset, and these files have only one",
-            hint="leave out the mode 'wrong_adapter', or use a file with several toolsets",
-        )
-    return spare
-
-
-def wrong_adapter(own: Adapter, foreign: Adapter, rng: random.Random) -> Adapter:
-    """The gates of `foreign` with the keys of `own`, permuted so that no tool has its own. Without priors.
-
-    A single tool, which no permutation moves, gets a key of `foreign`.
-    """
-    keys, lift = own.keys, own.lift
-    tools = len(own.names)
-    if keys.numel() and tools > 1:
-        cycle = rng.sample(range(tools), tools)  # one cycle through all tools moves every one of them
-        source = list(range(tools))
-        for here, there in zip(cycle, [*cycle[1:], cycle[0]], strict=True):
-            source[here] = there
-        keys = keys[source]
-        lift = None if lift is None else lift[source]
-    elif keys.numel() and len(foreign.keys):
-        keys = foreign.keys[:1]
-        lift = None if foreign.lift is None else foreign.lift[:1]
-    return replace(
-        own,
-        gates=foreign.gates,
-        keys=keys,
-        lift=lift,
-        generator=f"{own.generator}:wrong:{foreign.toolset}",
-        priors=None,
-    )
+    def _control(
+        self, mode: BenchMode, groups: Sequence[Group], place: int, *, spare: Toolset | None, seed: int
+    ) -> Adapter:
+        """The adapter of the group at `place`, whole for the mode specialized, else with what `mode` names wrong or missing."""
+        toolset = groups[place].toolset
+        own = self.adapter(toolset)
+        if mode == "specialized":
+            return own
+        if mode == "without_keys":
+            return without_keys(own)
+        if mode == "without_priors":
+            return without_priors(own)
+        foreign = self.adapter(foreign_toolset(groups, place, spare))
+        if mode == "wrong_gates":
+            wrong = wrong_gates(own, foreign)
+        else:
+            of = wrong_keys if mode == "wrong_keys" else wrong_adapter
+            wrong = of(own, foreign, random.Random(f"{seed}/{place}"))
+        priors = self.engine(mode).priors(toolset, adapter=wrong, tools_in_prompt=False)
+        return wrong.with_priors(priors)
 
 
 def _merged_bytes(model: nn.Module) -> int:

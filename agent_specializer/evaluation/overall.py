@@ -13,21 +13,23 @@ from typing import Any
 import numpy as np
 
 from agent_specializer.errors import ConfigError
-from agent_specializer.evaluation.metrics import interval_of_means
+from agent_specializer.evaluation.metrics import interval_of_means, likeliest
 from agent_specializer.evaluation.report_files import read_items, read_report
 
 ALIKE = ("tools", "distractors", "names", "seed", "calls", "bundle")
 """Settings that reports must share to be told as one."""
 FIRST = "specialized"
 """The mode that others are compared with."""
+FIGURES = ("tool_accuracy", "likeliest_accuracy", "no_call_accuracy")
+"""Shares, as of `metrics`: the first two of requests for a tool, the last of those for none."""
 
 
 def run_overall(reports: Sequence[Path]) -> dict[str, Any]:
     """What `reports` say together, of the modes that all of them have.
 
-    ``{"files", "settings", "modes", "paired"}``: a file is ``{"report", "examples", "calls", "no_calls", "modes": {mode: {"tool_accuracy",
-    "no_call_accuracy"}}}``, a share None where it has no such requests; a mode or a pair (``"specialized-shared_lora"``) has `tool_accuracy` and
-    `no_call_accuracy` (of a pair the differences) with their ``_ci95`` and ``_files``, over how many files the mean is.
+    ``{"files", "settings", "modes", "paired"}``: a file is ``{"report", "examples", "calls", "no_calls", "modes": {mode: {figure: share}}}`` of
+    `FIGURES`, a share None where it has no such requests; a mode or a pair (``"specialized-shared_lora"``) has each figure (of a pair the
+    differences) with its ``_ci95`` and ``_files``, over how many files the mean is.
 
     Raises:
         ConfigError: fewer than two reports, two of one file of requests, no mode in common, or settings or generators that differ. NotFound,
@@ -47,15 +49,9 @@ def run_overall(reports: Sequence[Path]) -> dict[str, Any]:
             {
                 "report": str(path),
                 "examples": report["settings"]["examples"],
-                "calls": len(each[modes[0]][True]),
-                "no_calls": len(each[modes[0]][False]),
-                "modes": {
-                    mode: {
-                        "tool_accuracy": _mean(each[mode][True]),
-                        "no_call_accuracy": _mean(each[mode][False]),
-                    }
-                    for mode in modes
-                },
+                "calls": len(each[modes[0]]["tool_accuracy"]),
+                "no_calls": len(each[modes[0]]["no_call_accuracy"]),
+                "modes": {mode: {figure: _mean(each[mode][figure]) for figure in FIGURES} for mode in modes},
             }
             for path, report, each in zip(reports, read, right, strict=True)
         ],
@@ -63,10 +59,7 @@ def run_overall(reports: Sequence[Path]) -> dict[str, Any]:
         "modes": {mode: _over([each[mode] for each in right]) for mode in modes},
         "paired": {
             f"{FIRST}-{other}": _over(
-                [
-                    {calls: each[FIRST][calls] - each[other][calls] for calls in (True, False)}
-                    for each in right
-                ]
+                [{figure: each[FIRST][figure] - each[other][figure] for figure in FIGURES} for each in right]
             )
             for other in pairs
         },
@@ -102,9 +95,9 @@ def _shared_settings(paths: Sequence[Path], reports: Sequence[dict[str, Any]]) -
     return {name: first.get(name) for name in ALIKE}
 
 
-def _right(path: Path, modes: Sequence[str]) -> dict[str, dict[bool, np.ndarray]]:
-    """By mode and whether a call is wanted, who is right: (requests,) of 0 and 1, in the order of the file."""
-    found: dict[str, dict[bool, np.ndarray]] = {}
+def _right(path: Path, modes: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+    """By mode and figure, who is right: (requests,) of 0 and 1, in the order of the file."""
+    found: dict[str, dict[str, np.ndarray]] = {}
     rows = sorted(read_items(path), key=lambda row: row["index"])
     asked = None
     for mode in modes:
@@ -116,21 +109,26 @@ def _right(path: Path, modes: Sequence[str]) -> dict[str, dict[bool, np.ndarray]
                 f"beside {path} lie other requests of {mode!r} than of {modes[0]!r}",
                 hint="make the report anew with `bench accuracy --out`",
             )
+        calls = [row for row in own if row["gold_names"]]
+        words = [row for row in own if not row["gold_names"]]
+        # By the scores, not by `likeliest_right`: reports of earlier versions have no such field.
+        likely = [likeliest(name for name, _ in row["choices"]) in row["gold_names"] for row in calls]
         found[mode] = {
-            calls: np.array([float(row["tool_right"]) for row in own if bool(row["gold_names"]) == calls])
-            for calls in (True, False)
+            "tool_accuracy": np.array([float(row["tool_right"]) for row in calls]),
+            "likeliest_accuracy": np.array(likely, dtype=float),
+            "no_call_accuracy": np.array([float(row["tool_right"]) for row in words]),
         }
     return found
 
 
-def _over(files: Sequence[dict[bool, np.ndarray]]) -> dict[str, Any]:
+def _over(files: Sequence[dict[str, np.ndarray]]) -> dict[str, Any]:
     told: dict[str, Any] = {}
-    for name, calls in (("tool_accuracy", True), ("no_call_accuracy", False)):
-        some = [each[calls] for each in files if len(each[calls])]
+    for figure in FIGURES:
+        some = [each[figure] for each in files if len(each[figure])]
         told |= {
-            name: float(np.mean([each.mean() for each in some])) if some else None,
-            f"{name}_ci95": interval_of_means(some),
-            f"{name}_files": len(some),
+            figure: float(np.mean([each.mean() for each in some])) if some else None,
+            f"{figure}_ci95": interval_of_means(some),
+            f"{figure}_files": len(some),
         }
     return told
 

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-COLUMNS = ("mode", "right tool", "exact call", "no call", "valid", "prompt tokens", "of them tools")
+COLUMNS = (
+    "mode",
+    "right tool",
+    "likeliest tool right",
+    "exact call",
+    "no call",
+    "valid",
+    "prompt tokens",
+    "of them tools",
+)
 LATENCY_COLUMNS = ("way", "requests", "prompt tokens", "first token s", "total s", "tokens")
 
 
@@ -18,6 +27,8 @@ def accuracy_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
         (
             mode,
             _percent(row["tool_accuracy"], row["tool_accuracy_ci95"]),
+            # Reports of earlier versions lack it.
+            _percent(row.get("likeliest_accuracy"), row.get("likeliest_accuracy_ci95")),
             _percent(row["call_exact"], row["call_exact_ci95"]),
             _percent(row["no_call_accuracy"]),
             _percent(row["schema_valid"]),
@@ -72,6 +83,8 @@ def overall_tables(found: dict[str, Any]) -> list[Table]:
     """What `bench overall` found, as rich tables: the files one by one, then all of them, then the differences."""
     from rich.table import Table
 
+    from agent_specializer.evaluation.overall import FIGURES
+
     modes = list(found["modes"])
     of_files = Table(title="right tool / right to call nothing, %")
     for place, column in enumerate(("file", "calls", "none", *modes)):
@@ -91,10 +104,19 @@ def overall_tables(found: dict[str, Any]) -> list[Table]:
     ):
         if not found[kind]:
             continue
-        made = Table("", "right tool", "files", "right to call nothing", "files", title=title)
+        made = Table(
+            "",
+            "right tool",
+            "files",
+            "likeliest tool right",
+            "files",
+            "right to call nothing",
+            "files",
+            title=title,
+        )
         for name, row in found[kind].items():
             cells = []
-            for of in ("tool_accuracy", "no_call_accuracy"):
+            for of in FIGURES:
                 cells += [write(row[of], row[f"{of}_ci95"]), str(row[f"{of}_files"])]
             made.add_row(name.replace("-", " minus ", 1), *cells)
         tables.append(made)

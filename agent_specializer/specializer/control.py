@@ -23,13 +23,13 @@ def stream_with_other_adapter(
     options: ReplyOptions | None = None,
 ) -> Iterator[Event]:
     """As `Specializer.stream` for `agent`, but with the gates of the agent `other` and `agent`'s keys out of order,
-    as `evaluation.modes` does for its control. It is no run of the agent: nothing is kept.
+    as `evaluation.controls` does for its control. It is no run of the agent: nothing is kept.
 
     Raises:
         NotFound: no such agent. AdapterError, DecodeError: as `Specializer.stream`.
     """
     from agent_specializer.edge.options import DEFAULTS
-    from agent_specializer.evaluation.modes import wrong_adapter
+    from agent_specializer.evaluation.controls import wrong_adapter
 
     own, foreign = service.specialize(agent), service.specialize(other)
     wrong = wrong_adapter(own.adapter, foreign.adapter, random.Random(0))

@@ -17,6 +17,8 @@ KEYS = {
     "n",
     "tool_accuracy",
     "tool_accuracy_ci95",
+    "likeliest_accuracy",
+    "likeliest_accuracy_ci95",
     "call_exact",
     "call_exact_ci95",
     "no_call_accuracy",

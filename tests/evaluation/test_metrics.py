@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from agent_specializer.errors import DecodeError
-from agent_specializer.evaluation.metrics import failed, interval, judge, paired, summary
+from agent_specializer.evaluation.metrics import failed, interval, judge, likeliest, paired, summary
 from agent_specializer.evaluation.tasks import Item
-from agent_specializer.messages import Call, Message, Reply, Usage
+from agent_specializer.messages import Call, Choice, Message, Reply, Usage
 from agent_specializer.specs import Toolset, ToolSpec
 
 LEVEL = {"type": "object", "properties": {"level": {"type": "integer"}}, "required": ["level"]}
@@ -51,6 +51,21 @@ def test_no_call_is_right_only_where_none_is_made():
     assert judge(item(), TOOLS, reply()).tool_right
     assert not judge(item(), TOOLS, reply(LOCK)).tool_right
     assert not failed(item(), DecodeError("too long")).tool_right
+
+
+def test_the_likeliest_tool_is_right_whether_or_not_it_is_called():
+    scored = [
+        Choice(name=None, score=0.0, probability=0.6),
+        Choice(name="lock", score=-0.5, probability=0.3),
+        Choice(name="dim", score=-1.0, probability=0.1),
+    ]
+    outcome = judge(item(LOCK, DIM), TOOLS, Reply(choices=tuple(scored)))
+    assert (outcome.tool_right, outcome.likeliest_right) == (False, True)
+    assert not judge(item(DIM), TOOLS, Reply(choices=tuple(scored))).likeliest_right
+    assert summary([outcome, judge(item(), TOOLS, Reply(choices=tuple(scored)))])["likeliest_accuracy"] == 1.0
+    assert likeliest([None]) is None
+    pairs = paired({"a": [outcome], "b": [failed(item(LOCK, DIM), DecodeError("x"))]}, "a")
+    assert (pairs["a-b"]["delta"], pairs["a-b"]["likeliest_delta"]) == (0.0, 1.0)
 
 
 def test_validity_needs_a_known_tool_and_arguments_that_its_schema_accepts():

@@ -1,69 +1,11 @@
-"""The control: a wrong adapter knows nothing of the tools it is used with."""
+"""Every mode asks the same in its own way."""
 
 from __future__ import annotations
 
-import random
-from dataclasses import replace
-
-import pytest
 import torch
 
-from agent_specializer.errors import ConfigError
-from agent_specializer.evaluation.modes import Workbench, check_modes, foreign_toolset, wrong_adapter
-from agent_specializer.evaluation.tasks import Group, load_groups
-from agent_specializer.loragen import Adapter
-from agent_specializer.specs import Toolset, ToolSpec
-
-
-def adapter(names: tuple[str, ...], seed: int, vectors: int = 2) -> Adapter:
-    random_ = torch.Generator().manual_seed(seed)
-    return Adapter(
-        gates=torch.rand(2, 4, generator=random_),
-        names=names,
-        keys=torch.rand(len(names), vectors, 3, generator=random_) if vectors else torch.empty(0, 0, 0),
-        toolset=f"toolset {seed}",
-        generator="g",
-        priors=torch.zeros(len(names) + 1),
-    )
-
-
-@pytest.mark.parametrize("tools", [2, 3, 12])
-def test_no_tool_keeps_its_key_the_gates_are_the_others_and_priors_are_to_be_measured(tools):
-    names = tuple(f"t{i}" for i in range(tools))
-    own, foreign = adapter(names, 0), adapter(("x",), 1)
-    for seed in range(20):
-        wrong = wrong_adapter(own, foreign, random.Random(seed))
-        assert torch.equal(wrong.gates, foreign.gates)
-        assert wrong.names == names
-        assert not any(torch.equal(wrong.keys[i], own.keys[i]) for i in range(tools))
-        assert torch.allclose(wrong.keys.sum(0), own.keys.sum(0))  # each key is used once
-        assert wrong.priors is None
-        raised = wrong_adapter(replace(own, lift=own.keys.sum((1, 2))), foreign, random.Random(seed))
-        assert torch.equal(raised.lift, raised.keys.sum((1, 2)))  # each tool's with its key
-
-
-def test_a_single_tool_gets_a_foreign_key_and_an_adapter_without_keys_stays_without():
-    for vectors in (1, 2, 5):
-        own, foreign = adapter(("a",), 0), adapter(("x", "y"), 1, vectors)
-        wrong = wrong_adapter(own, foreign, random.Random(0))
-        assert torch.equal(wrong.keys, foreign.keys[:1])
-    plain = wrong_adapter(adapter(("a", "b"), 0, vectors=0), adapter(("x",), 1), random.Random(0))
-    assert not plain.keys.numel()
-
-
-def group(own: str) -> Group:
-    return Group(Toolset(tools=(ToolSpec(name=own.replace("/", "_")),)), (), (own,))
-
-
-def test_the_wrong_gates_come_from_the_next_group_about_something_else():
-    groups = [group("s/Cars_1@v1"), group("s/Cars_1@v2"), group("s/Music_1@v1")]
-    assert foreign_toolset(groups, 0) == groups[2].toolset
-    assert foreign_toolset(groups, 2) == groups[0].toolset
-    # Where all groups are about the same, another toolset is still another one.
-    assert foreign_toolset(groups[:2], 0) == groups[1].toolset
-    assert foreign_toolset(groups[:1], 0, spare=groups[2].toolset) == groups[2].toolset
-    with pytest.raises(ConfigError, match="only one"):
-        foreign_toolset(groups[:1], 0)
+from agent_specializer.evaluation.modes import Workbench, check_modes
+from agent_specializer.evaluation.tasks import load_groups
 
 
 def test_modes_come_in_one_order_and_once():
@@ -75,11 +17,27 @@ def test_seats_differ_where_modes_differ(tiny_bench):
     bench = Workbench(tiny_bench.models)
     own = [seat.adapter for seat in bench.seats("specialized", groups)]
     wrong = [seat.adapter for seat in bench.seats("wrong_adapter", groups)]
+    gates = [seat.adapter for seat in bench.seats("wrong_gates", groups)]
+    keys = [seat.adapter for seat in bench.seats("wrong_keys", groups)]
+    keyless = [seat.adapter for seat in bench.seats("without_keys", groups)]
+    priorless = [seat.adapter for seat in bench.seats("without_priors", groups)]
     shared = [seat.adapter for seat in bench.seats("shared_lora", groups)]
     for a, b in zip(own, wrong, strict=True):
         assert a.names == b.names
         assert not torch.equal(a.gates, b.gates)
         assert not torch.equal(a.priors, b.priors)
+    for a, both, b, c, d, e in zip(own, wrong, gates, keys, keyless, priorless, strict=True):
+        assert torch.equal(b.gates, both.gates)
+        assert torch.equal(b.keys, a.keys)
+        assert torch.equal(b.priors, both.priors)  # of the weights that it is asked under
+        assert torch.equal(c.gates, a.gates)
+        assert torch.equal(c.keys, both.keys)
+        assert torch.allclose(c.priors, a.priors)
+        assert torch.equal(d.gates, a.gates)
+        assert not d.keys.numel()
+        assert torch.equal(d.priors, a.priors)
+        assert torch.equal(e.keys, a.keys)
+        assert not e.priors.any()
     assert all(torch.equal(each.gates, shared[0].gates) and not each.keys.numel() for each in shared)
     assert {seat.adapter for seat in bench.seats("prompted", groups)} == {None}
     assert all(seat.tools_in_prompt for seat in bench.seats("prompted_lora", groups))

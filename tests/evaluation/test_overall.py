@@ -15,11 +15,17 @@ from agent_specializer.evaluation.metrics import interval, interval_of_means
 from agent_specializer.evaluation.overall import run_overall
 from agent_specializer.evaluation.report_files import write_lines
 
+SCORES = {
+    "1": [["a", -0.1], [None, -2.0], ["b", -3.0]],
+    "0": [["b", -0.1], ["a", -2.0], [None, -3.0]],
+    "w": [[None, -0.1], ["a", -2.0], ["b", -3.0]],
+}
+
 
 @pytest.fixture
 def report(tmp_path: Path):
     def write(name: str, right: dict[str, str], *, gold: str | None = None, **settings: Any) -> Path:
-        """`right`: a digit a request by mode; `gold`: "c" for a call, "n" for none."""
+        """`right`: a digit a request by mode, w where words are chosen and the likeliest tool is right; `gold`: "c" for a call, "n" for none."""
         gold = gold or "c" * len(next(iter(right.values())))
         rows = [
             {
@@ -27,6 +33,7 @@ def report(tmp_path: Path):
                 "index": i,
                 "gold_names": ["a"] if gold[i] == "c" else [],
                 "tool_right": digit == "1",
+                "choices": SCORES[digit],
             }
             for mode, digits in right.items()
             for i, digit in enumerate(digits)
@@ -84,6 +91,20 @@ def test_what_needs_no_call_is_told_of_the_files_that_have_any(report) -> None:
     assert [each["no_calls"] for each in found["files"]] == [2, 0]
     assert found["files"][1]["modes"]["specialized"]["no_call_accuracy"] is None
     assert found["paired"] == {}
+
+
+def test_which_tool_is_told_apart_from_whether_one(report) -> None:
+    found = run_overall(
+        [
+            report("a", {"specialized": "1w0w", "shared_lora": "w000"}, gold="cccn"),
+            report("b", {"specialized": "w", "shared_lora": "0"}),
+        ]
+    )
+    row = found["modes"]["specialized"]
+    assert (row["tool_accuracy"], row["likeliest_accuracy"]) == pytest.approx((1 / 6, 5 / 6))
+    assert row["likeliest_accuracy_files"] == 2
+    assert found["files"][0]["modes"]["shared_lora"]["likeliest_accuracy"] == pytest.approx(1 / 3)
+    assert found["paired"]["specialized-shared_lora"]["likeliest_accuracy"] == pytest.approx(2 / 3)
 
 
 def test_the_interval_draws_each_file_by_itself() -> None:
