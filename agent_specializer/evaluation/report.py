@@ -21,8 +21,17 @@ COLUMNS = (
 LATENCY_COLUMNS = ("way", "requests", "prompt tokens", "first token s", "total s", "tokens")
 
 
-def accuracy_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
-    """One row per mode: percentages with their 95 % intervals, mean tokens."""
+NOTHING = "–"
+
+
+def accuracy_content(report: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns, and a row per mode: percentages with their 95 % intervals, mean tokens. What was measured of no mode has no column."""
+    rows = _accuracy_rows(report)
+    kept = [place for place in range(len(COLUMNS)) if any(row[place] != NOTHING for row in rows)]
+    return tuple(COLUMNS[place] for place in kept), [tuple(row[place] for place in kept) for row in rows]
+
+
+def _accuracy_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
     return [
         (
             mode,
@@ -137,14 +146,14 @@ def markdown(report: dict[str, Any]) -> str:
 def ratio_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     """The ratios of a latency report, what an adapter takes, and when it has paid for itself."""
     rows = [
-        (name.replace("_", " "), "–" if ratio is None else f"{ratio:.2f}")
+        (name.replace("_", " "), NOTHING if ratio is None else f"{ratio:.2f}")
         for name, ratio in report["ratios"].items()
     ]
     calls = report["calls_to_break_even"]
     return [
         *rows,
         ("bytes per toolset", f"{report['bytes_per_toolset']:,}"),
-        ("calls to break even", "–" if calls is None else f"{calls:.1f}"),
+        ("calls to break even", NOTHING if calls is None else f"{calls:.1f}"),
     ]
 
 
@@ -162,7 +171,7 @@ def title(report: dict[str, Any]) -> str:
 
 def _content(report: dict[str, Any]) -> tuple[Sequence[str], list[tuple[str, ...]]]:
     if "modes" in report:
-        return COLUMNS, accuracy_rows(report)
+        return accuracy_content(report)
     return LATENCY_COLUMNS, latency_rows(report)
 
 
@@ -173,15 +182,17 @@ def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> st
 
 def _percent(value: float | None, ci: Sequence[float] | None = None) -> str:
     if value is None:
-        return "–"
+        return NOTHING
     return f"{100 * value:.1f}" + (f" [{100 * ci[0]:.1f}, {100 * ci[1]:.1f}]" if ci else "")
 
 
 def _points(value: float | None, ci: Sequence[float] | None) -> str:
     return (
-        "–" if value is None or ci is None else f"{100 * value:+.1f} [{100 * ci[0]:+.1f}, {100 * ci[1]:+.1f}]"
+        NOTHING
+        if value is None or ci is None
+        else f"{100 * value:+.1f} [{100 * ci[0]:+.1f}, {100 * ci[1]:+.1f}]"
     )
 
 
 def _count(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}"
+    return NOTHING if value is None else f"{value:,.0f}"

@@ -11,7 +11,7 @@ from agent_specializer.errors import CheckpointError, ConfigError
 from agent_specializer.evaluation import accuracy
 from agent_specializer.evaluation.accuracy import run_accuracy
 from agent_specializer.evaluation.modes import MODES
-from agent_specializer.evaluation.report import markdown, table
+from agent_specializer.evaluation.report import accuracy_content, markdown, table
 
 KEYS = {
     "n",
@@ -146,3 +146,11 @@ def test_a_report_becomes_tables(tiny_bench):
     assert text.startswith("| mode | right tool |")
     assert "| specialized minus base |" in text
     assert table(report).row_count == 2
+    # What is not measured has no column; what an earlier version did not report has none, either.
+    columns, rows = accuracy_content(run(tiny_bench, modes=["base", "specialized"], calls=False))
+    assert {"right tool", "likeliest tool right"} < set(columns)
+    assert not {"exact call", "valid"} & set(columns)
+    assert {len(row) for row in rows} == {len(columns)}
+    for row in report["modes"].values():
+        del row["likeliest_accuracy"]
+    assert "likeliest tool right" not in accuracy_content(report)[0]

@@ -9,9 +9,8 @@ from typing import Any
 import streamlit as st
 
 from agent_specializer.evaluation.report import (
-    COLUMNS,
     LATENCY_COLUMNS,
-    accuracy_rows,
+    accuracy_content,
     latency_rows,
     paired_rows,
     ratio_rows,
@@ -29,7 +28,7 @@ def kind_of(report: Any) -> str | None:
     if not isinstance(report, dict) or not isinstance(report.get("settings"), dict):
         return None
     try:
-        if isinstance(report.get("modes"), dict) and accuracy_rows(report):
+        if isinstance(report.get("modes"), dict) and accuracy_content(report)[1]:
             paired_rows(report), title_of(report)
             return "accuracy"
         if isinstance(report.get("rows"), list) and latency_rows(report):
@@ -65,8 +64,9 @@ def collected(folder: Path) -> dict[str, dict[str, Any]]:
 def show_accuracy(report: dict[str, Any]) -> None:
     st.caption(plain(title_of(report)))
     st.plotly_chart(accuracies(report["modes"]), key="accuracy", alt="Accuracy per mode with 95 % intervals")
+    columns, rows = accuracy_content(report)
     st.dataframe(
-        [dict(zip(COLUMNS, row, strict=True)) for row in accuracy_rows(report)],
+        [dict(zip(columns, row, strict=True)) for row in rows],
         hide_index=True,
         alt="Accuracy, validity and tokens per mode",
     )
