@@ -364,18 +364,18 @@ class EdgeEngine:
         requests: Sequence[Request],
         weights: Weights | None,
     ) -> list[Tensor]:
-        """The priors of each request, those that are not known in one pass."""
+        """The priors of each request: its adapter's own, else measured, all that are not known yet in one pass."""
+        own = [None if r.tools_in_prompt else _of_adapter(r, "priors") for r in requests]
         keys = [(r.toolset.fingerprint, weights_key(r.adapter), r.tools_in_prompt) for r in requests]
         known: dict[Hashable, Tensor] = {}
         unknown: dict[Hashable, int] = {}
-        for index, (request, key) in enumerate(zip(requests, keys, strict=True)):
-            found = self._priors.get(key)
-            if found is None and not request.tools_in_prompt:
-                found = _of_adapter(request, "priors")
-            if found is None:
+        for index, key in enumerate(keys):
+            if own[index] is not None:
+                continue
+            if (found := self._priors.get(key)) is None:
                 unknown.setdefault(key, index)
             else:
-                known[key] = self._priors.put(key, found)
+                known[key] = found
         if unknown:
             rows = list(unknown.values())
             lanes = Lanes(
@@ -391,7 +391,7 @@ class EdgeEngine:
                 scorer = Scorer(feeds[lane].tree, self.model)  # type: ignore[arg-type]
                 key = keys[rows[lane]]
                 known[key] = self._priors.put(key, scorer.log_probabilities(seen.states).float().cpu())
-        return [known[key] for key in keys]
+        return [known[key] if prior is None else prior for prior, key in zip(own, keys, strict=True)]
 
     def _words(self, texts: Sequence[str]) -> list[Tensor]:
         """What the model makes of `texts` as users' requests: of each, (tokens, hidden) float32 on the CPU, a unit vector for each of

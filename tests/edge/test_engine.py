@@ -200,8 +200,11 @@ def test_the_adapters_priors_and_keys_decide(
     shifted[1] -= 1000.0  # get_weather, get_... sorted: get_weather, lights_off, set_light
     with engine.exclusive() as model:
         fresh = EdgeEngine(model, engine.tokenizer, pool=engine.pool)
-    reply = fresh.reply(say("hi"), toolset, adapter=adapter.with_priors(shifted))
-    assert reply.choices[0].name == toolset.names[1]
+    # Whether or not the engine has measured others itself.
+    for each in (engine, fresh):
+        reply = each.reply(say("hi"), toolset, adapter=adapter.with_priors(shifted))
+        assert reply.choices[0].name == toolset.names[1]
+    assert torch.equal(engine.priors(toolset, adapter=adapter), measured)
     engine = keyed_engine(fresh)
     engine.head.log_t.fill_(8.0)
     queries = queries_of(engine.head)
