@@ -5,34 +5,33 @@ Thread-safe: whoever comes waits for their turn. asyncio users call it through `
 
 from __future__ import annotations
 
-import hashlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from agent_specializer.describe import describe_toolset
 from agent_specializer.edge.activated import Activated
-from agent_specializer.edge.choose import Branches, NameTree
 from agent_specializer.edge.decode import Outcome, decode_reply
+from agent_specializer.edge.drive import drive
 from agent_specializer.edge.events import Done, Event
-from agent_specializer.edge.given import named, offers
 from agent_specializer.edge.grammar import Grammars
 from agent_specializer.edge.job import Job, Scorer
 from agent_specializer.edge.merge import MergedWeights
 from agent_specializer.edge.options import DEFAULTS, ReplyOptions
-from agent_specializer.edge.passes import Feed, KeysValues, Lanes, Seen
+from agent_specializer.edge.passes import Feed, KeysValues, Lanes
 from agent_specializer.edge.pooled import pooled
+from agent_specializer.edge.prompts import Prompt, Prompts, turns_of
 from agent_specializer.edge.recent import Recent
-from agent_specializer.edge.said import openings
-from agent_specializer.edge.transcript import EMPTY, behind_request, label, newest_turn, render
+from agent_specializer.edge.request import Request, Weights, of_adapter, weights_key
+from agent_specializer.edge.transcript import EMPTY, behind_request, newest_turn, render
 from agent_specializer.edge.turns import Deadline, FairLock
+from agent_specializer.edge.unasked import Unasked
 from agent_specializer.errors import AdapterError, DecodeError
 from agent_specializer.loragen.activated import ActivatedLora
 from agent_specializer.loragen.adapter import Adapter, rounded
@@ -41,39 +40,12 @@ from agent_specializer.loragen.models import head_weight
 from agent_specializer.loragen.requests import ELSEWHERE, with_requests
 from agent_specializer.loragen.toolkeys import ChoiceHead
 from agent_specializer.messages import Message, Reply, Usage
-from agent_specializer.specs import Toolset, ToolSpec
-
-Weights = Callable[[list[int]], AbstractContextManager[None]]
-"""Puts the weights of some rows of a batch into the model, while its context is open."""
+from agent_specializer.specs import Toolset
 
 KEPT_PREFIXES = 4
 """Tool prompts whose keys and values are kept, where a request asks for it."""
 READ_AT_ONCE = 16
 """Texts that are read side by side."""
-REMEMBERED = 512
-"""Toolsets whose priors, trees and token counts are kept."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """One item of a batch; see `EdgeEngine.reply`."""
-
-    messages: Sequence[Message]
-    toolset: Toolset
-    adapter: Adapter | None = None
-    tools_in_prompt: bool = False
-    options: ReplyOptions = DEFAULTS
-    description_tokens: int | None = None
-
-
-@dataclass(frozen=True)
-class _Prompt:
-    """`text`: the conversation; `ids`: its tokens, behind those of the tools in prompted mode."""
-
-    text: str
-    ids: list[int]
-    tool_tokens: int
-    saved_tokens: int
 
 
 class EdgeEngine:
@@ -103,15 +75,12 @@ class EdgeEngine:
         self.grammars = Grammars(tokenizer, head_weight(model).shape[0])
         self._lock = FairLock()
         self._exclusive = 0
-        self._trees: Recent[NameTree] = Recent(REMEMBERED)
-        self._priors: Recent[Tensor] = Recent(REMEMBERED)
-        self._namings: Recent[Tensor] = Recent(16 * REMEMBERED)
-        self._unasked: Recent[Tensor] = Recent(4 * REMEMBERED)
-        self._tool_tokens: Recent[int] = Recent(REMEMBERED)
         self._prefixes: Recent[tuple[list[int], KeysValues]] = Recent(KEPT_PREFIXES)
         context = getattr(model.config, "max_position_embeddings", None)
         self.context = int(context) if isinstance(context, int) else 1 << 20
         """Tokens that the model reads at most, prompt and reply together."""
+        self._prompts = Prompts(tokenizer, self.context)
+        self._unasked = Unasked(model, self._prompts)
 
     # ------------------------------------------------------------------------------------------------ replies
 
@@ -203,7 +172,7 @@ class EdgeEngine:
             (tools + 1,) float32, in nats, on the CPU. Measured once and remembered.
         """
         with self._lock, torch.inference_mode(), self._active(adapter):
-            return self._measure([Request((), toolset, adapter, tools_in_prompt)], None)[0].clone()
+            return self._unasked.priors([Request((), toolset, adapter, tools_in_prompt)], None)[0].clone()
 
     def merge(self, adapter: Adapter) -> bool:
         """Merge `adapter` ahead of its first request; whether it was merged already."""
@@ -247,12 +216,12 @@ class EdgeEngine:
         self._lock.acquire(deadline.left)
         try:
             with torch.inference_mode(), self._active(request.adapter):
-                priors = self._measure([request], None)[0]
-                prompt = self._prompt(request)
+                priors = self._unasked.priors([request], None)[0]
+                prompt = self._prompts.prompt(request)
                 job = self._job(request, prompt, priors, began, emit, None)
                 ids, prefix = self._prefix(request, prompt)
                 lanes = Lanes(self.model, 1, prefix=prefix, activated=self.activated)
-                outcome = self._drive(lanes, [decode_reply(replace(job, cached=len(ids)))], deadline)[0]
+                outcome = drive(lanes, [decode_reply(replace(job, cached=len(ids)))], deadline)[0]
                 if request.options.keep_prefix and request.tools_in_prompt:
                     self._keep_prefix(request, prompt, lanes)
         finally:
@@ -265,16 +234,16 @@ class EdgeEngine:
         self, requests: Sequence[Request], began: float, deadline: Deadline
     ) -> list[Reply | DecodeError]:
         weights = self._pooled_weights(requests)
-        priors = self._measure(requests, weights)
+        priors = self._unasked.priors(requests, weights)
 
         def own(row: int) -> Weights | None:
             return weights and (lambda lanes: weights([row]))
 
         results: dict[int, Reply | DecodeError] = {}
-        prompts: dict[int, _Prompt] = {}
+        prompts: dict[int, Prompt] = {}
         for index, request in enumerate(requests):
             try:
-                prompts[index] = self._prompt(request)
+                prompts[index] = self._prompts.prompt(request)
             except DecodeError as error:
                 results[index] = error
         replies = [
@@ -288,37 +257,13 @@ class EdgeEngine:
             weights=weights and (lambda rows: weights([order[row] for row in rows])),
             activated=self.activated,
         )
-        for index, outcome in zip(order, self._drive(lanes, replies, deadline), strict=True):
+        for index, outcome in zip(order, drive(lanes, replies, deadline), strict=True):
             results[index] = (
                 outcome
                 if isinstance(outcome, DecodeError)
                 else self._finished(prompts[index], outcome, began)
             )
         return [results[index] for index in range(len(requests))]
-
-    @staticmethod
-    def _drive(
-        lanes: Lanes, replies: Sequence[Generator[Feed, Seen, Outcome]], deadline: Deadline
-    ) -> list[Outcome | DecodeError]:
-        """Advance all replies together, one forward pass at a time, until each has ended."""
-        ended: dict[int, Outcome | DecodeError] = {}
-        seen: dict[int, Seen | None] = dict.fromkeys(range(len(replies)))
-        while seen:
-            try:
-                deadline.check()
-            except DecodeError as late:
-                ended |= dict.fromkeys(seen, late)
-                break
-            feeds: dict[int, Feed] = {}
-            for lane, what in seen.items():
-                try:
-                    feeds[lane] = replies[lane].send(what)  # type: ignore[arg-type]
-                except StopIteration as stop:
-                    ended[lane] = stop.value
-                except DecodeError as error:
-                    ended[lane] = error
-            seen = dict(lanes.run(feeds)) if feeds else {}
-        return [ended[lane] for lane in range(len(replies))]
 
     def _pooled_weights(self, requests: Sequence[Request]) -> Weights | None:
         if not any(request.adapter for request in requests):
@@ -359,40 +304,6 @@ class EdgeEngine:
             )
         return self.pool
 
-    def _measure(
-        self,
-        requests: Sequence[Request],
-        weights: Weights | None,
-    ) -> list[Tensor]:
-        """The priors of each request: its adapter's own, else measured, all that are not known yet in one pass."""
-        own = [None if r.tools_in_prompt else _of_adapter(r, "priors") for r in requests]
-        keys = [(r.toolset.fingerprint, weights_key(r.adapter), r.tools_in_prompt) for r in requests]
-        known: dict[Hashable, Tensor] = {}
-        unknown: dict[Hashable, int] = {}
-        for index, key in enumerate(keys):
-            if own[index] is not None:
-                continue
-            if (found := self._priors.get(key)) is None:
-                unknown.setdefault(key, index)
-            else:
-                known[key] = found
-        if unknown:
-            rows = list(unknown.values())
-            lanes = Lanes(
-                self.model,
-                len(rows),
-                weights=weights and (lambda some: weights([rows[lane] for lane in some])),
-            )
-            feeds = {
-                lane: Feed(self._ids(requests[row], EMPTY), tree=self._tree(requests[row].toolset))
-                for lane, row in enumerate(rows)
-            }
-            for lane, seen in lanes.run(feeds).items():
-                scorer = Scorer(feeds[lane].tree, self.model)  # type: ignore[arg-type]
-                key = keys[rows[lane]]
-                known[key] = self._priors.put(key, scorer.log_probabilities(seen.states).float().cpu())
-        return [known[key] if prior is None else prior for prior, key in zip(own, keys, strict=True)]
-
     def _words(self, texts: Sequence[str]) -> list[Tensor]:
         """What the model makes of `texts` as users' requests: of each, (tokens, hidden) float32 on the CPU, a unit vector for each of
         its own tokens (`loragen.features.words_of`)."""
@@ -411,50 +322,10 @@ class EdgeEngine:
                 found.append(seen.words[skipped : len(seen.words) - cut].cpu().clone())
         return found
 
-    def _naming(self, request: Request, tool: ToolSpec, weights: Weights | None) -> Tensor:
-        """The priors of the names of a tool's parameters (`given.named`), measured once and remembered."""
-        key = self._key(request, tool)
-        found = self._namings.get(key)
-        if found is None:
-            runs = offers(self.tokenizer, tool)
-            called = self.tokenizer(label(tool.name), add_special_tokens=False).input_ids
-            seen = self._behind_nothing(request, called, runs, weights, words=False)
-            found = self._namings.put(key, named(self.model, seen.states, runs))
-        return found
-
-    def _unasked_of(self, request: Request, tool: ToolSpec, weights: Weights | None) -> Tensor:
-        """What the model makes of the openings of what a tool requires (`said.openings`) after an empty request, read once and
-        remembered."""
-        key = self._key(request, tool)
-        found = self._unasked.get(key)
-        if found is None:
-            runs = openings(self.tokenizer, tool)
-            seen = self._behind_nothing(request, [], runs, weights, words=True)
-            assert seen.branches is not None
-            found = self._unasked.put(key, seen.branches[Branches.of_tokens(runs).ends].clone())
-        return found
-
-    def _key(self, request: Request, tool: ToolSpec) -> Hashable:
-        context = request.toolset.fingerprint if request.tools_in_prompt else ""
-        return tool.fingerprint, weights_key(request.adapter), context
-
-    def _behind_nothing(
-        self,
-        request: Request,
-        tokens: list[int],
-        runs: list[list[int]],
-        weights: Weights | None,
-        *,
-        words: bool,
-    ) -> Seen:
-        """What the model makes of `runs` side by side behind an empty request and `tokens`."""
-        feed = Feed([*self._ids(request, EMPTY), *tokens], tree=Branches.of_tokens(runs), words=words)
-        return Lanes(self.model, 1, weights=weights).run({0: feed})[0]
-
     def _job(
         self,
         request: Request,
-        prompt: _Prompt,
+        prompt: Prompt,
         priors: Tensor,
         began: float,
         emit: Callable[[Event], None],
@@ -467,16 +338,16 @@ class EdgeEngine:
                 f"tool_choice {wish!r} is not a tool of this agent",
                 hint=f"one of auto, any, none, {', '.join(request.toolset.names)}",
             )
-        newest = _turns(request.messages)[-1] if request.messages else []
+        newest = turns_of(request.messages)[-1] if request.messages else []
         # Keys are compared with a request that stands alone, as it did in training.
-        keys = None if request.tools_in_prompt else _of_adapter(request, "keys")
+        keys = None if request.tools_in_prompt else of_adapter(request, "keys")
         scorer = Scorer(
-            self._tree(request.toolset),
+            self._prompts.tree(request.toolset),
             self.model,
             names=request.toolset.names,
             priors=priors,
             keys=torch.empty(0, 0, 0) if keys is None else keys,
-            lift=None if keys is None else _of_adapter(request, "lift"),
+            lift=None if keys is None else of_adapter(request, "lift"),
             newest=1 if keys is None else newest_turn(self.tokenizer, prompt.text),
             head=self.head
             if request.adapter
@@ -493,15 +364,15 @@ class EdgeEngine:
             limit=self.context,
             began=began,
             emit=emit,
-            naming=lambda tool: self._naming(request, tool, weights),
-            unasked=lambda tool: self._unasked_of(request, tool, weights),
+            naming=lambda tool: self._unasked.naming(request, tool, weights),
+            unasked=lambda tool: self._unasked.openings(request, tool, weights),
             conversation=max(1, prompt.tool_tokens),
             made=tuple(call for message in newest for call in message.calls),
             under=frozenset(self.activated if request.adapter and not request.tools_in_prompt else ()),
             behind=behind_request(self.tokenizer, prompt.text) if newest else len(prompt.ids),
         )
 
-    def _finished(self, prompt: _Prompt, outcome: Outcome, began: float) -> Reply:
+    def _finished(self, prompt: Prompt, outcome: Outcome, began: float) -> Reply:
         usage = Usage(
             prompt_tokens=len(prompt.ids),
             tool_prompt_tokens=prompt.tool_tokens,
@@ -519,48 +390,7 @@ class EdgeEngine:
             missing=outcome.missing,
         )
 
-    # ------------------------------------------------------------------------------------------------ prompts
-
-    def _prompt(self, request: Request) -> _Prompt:
-        """The tokens of a conversation: the newest turns that fit the model's context beside the reply."""
-        cost = request.description_tokens
-        if cost is None or request.tools_in_prompt:
-            cost = self._count_tools(request.toolset)
-        tools, saved = (cost, 0) if request.tools_in_prompt else (0, cost)
-        tree = self._tree(request.toolset)
-        room = self.context - min(request.options.max_tokens, self.context // 4)
-        room -= max(map(len, tree.labels)) + 8  # the label and "Answer:" come behind the prompt
-        turns = _turns(request.messages)
-        while True:
-            text = render([message for turn in turns for message in turn])
-            ids = self._ids(request, text)
-            if len(ids) <= room:
-                return _Prompt(text, ids, tools, saved)
-            if len(turns) <= 1:
-                raise DecodeError(
-                    f"the newest turn has {len(ids)} tokens, this model reads at most {room} beside its reply",
-                    hint="shorten the message" + (" or use fewer tools" if tools else ""),
-                )
-            turns = turns[1:]
-
-    def _ids(self, request: Request, text: str) -> list[int]:
-        head = describe_toolset(request.toolset) if request.tools_in_prompt else ""
-        ids: list[int] = self.tokenizer(head + text).input_ids
-        return ids
-
-    def _tree(self, toolset: Toolset) -> NameTree:
-        tree = self._trees.get(toolset.names)
-        return tree or self._trees.put(toolset.names, NameTree.of(self.tokenizer, toolset.names))
-
-    def _count_tools(self, toolset: Toolset) -> int:
-        key = toolset.fingerprint
-        count = self._tool_tokens.get(key)
-        if count is None:
-            ids = self.tokenizer(describe_toolset(toolset), add_special_tokens=False).input_ids
-            count = self._tool_tokens.put(key, len(ids))
-        return count
-
-    def _prefix(self, request: Request, prompt: _Prompt) -> tuple[list[int], KeysValues | None]:
+    def _prefix(self, request: Request, prompt: Prompt) -> tuple[list[int], KeysValues | None]:
         """What is kept of the tool prompt that `prompt` begins with."""
         kept = self._prefixes.get((request.toolset.fingerprint, weights_key(request.adapter)))
         if not (kept and request.options.keep_prefix and request.tools_in_prompt):
@@ -568,44 +398,10 @@ class EdgeEngine:
         ids, keys_values = kept
         return (ids, keys_values) if prompt.ids[: len(ids)] == ids else ([], None)
 
-    def _keep_prefix(self, request: Request, prompt: _Prompt, lanes: Lanes) -> None:
+    def _keep_prefix(self, request: Request, prompt: Prompt, lanes: Lanes) -> None:
         key = (request.toolset.fingerprint, weights_key(request.adapter))
         if self._prefixes.get(key) is None:
             # One token less than the description: its last one may have merged with the conversation's first.
             count = prompt.tool_tokens
             kept = [(keys.clone(), values.clone()) for keys, values in lanes.keys_values(count)]
             self._prefixes.put(key, (prompt.ids[:count], kept))
-
-
-def _turns(messages: Sequence[Message]) -> list[list[Message]]:
-    """Messages in turns that each begin with a user's message."""
-    turns: list[list[Message]] = []
-    for message in messages:
-        if message.role == "user" or not turns:
-            turns.append([])
-        turns[-1].append(message)
-    return turns
-
-
-def weights_key(adapter: Adapter | None) -> str:
-    """Identity of an adapter's weights; empty for the base."""
-    return "" if adapter is None else hashlib.sha256(adapter.gates.float().numpy().tobytes()).hexdigest()
-
-
-def _of_adapter(request: Request, part: str) -> Tensor | None:
-    """The adapter's keys, lift or priors in the order of the toolset's tools; None where it has none."""
-    adapter = request.adapter
-    values = None if adapter is None else getattr(adapter, part)
-    if adapter is None or values is None or not values.numel():
-        return None
-    names = request.toolset.names
-    if adapter.names == names:
-        return values
-    for_words = part == "priors"  # the last is that of answering in words
-    if sorted(adapter.names) != sorted(names) or len(values) != len(names) + for_words:
-        raise AdapterError(
-            f"the adapter was made for the tools {', '.join(adapter.names)}, not for {', '.join(names)}",
-            hint="specialise the agent again",
-        )
-    order = [adapter.names.index(name) for name in names]
-    return values[[*order, -1] if for_words else order]

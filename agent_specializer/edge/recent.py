@@ -8,6 +8,9 @@ from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 
+REMEMBERED = 512
+"""Toolsets of which it is kept what is measured once: priors, trees of names, counts of tokens."""
+
 
 class Recent(Generic[Value]):
     """The most recently used values, at most `size`. Used by whoever holds the engine's lock."""

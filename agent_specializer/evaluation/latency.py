@@ -30,8 +30,8 @@ from agent_specializer.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from agent_specializer.bundles import LoadedBundle
-    from agent_specializer.edge.engine import Request
     from agent_specializer.edge.options import ReplyOptions
+    from agent_specializer.edge.request import Request
     from agent_specializer.loragen import Adapter
 
 BATCH = 8
@@ -155,7 +155,7 @@ class _Run:
         )
 
     def _request(self, which: tuple[int, int]) -> Request:
-        from agent_specializer.edge.engine import Request
+        from agent_specializer.edge.request import Request
 
         case, number = self.cases[which[0]], which[1]
         options = _options(case.gold[number], keep_prefix=False)

@@ -149,7 +149,7 @@ class Specializer(Workshop):
 
         A request that cannot be completed has its DecodeError as its item; the others are not affected.
         """
-        from agent_specializer.edge.engine import Request
+        from agent_specializer.edge.request import Request
 
         tasks = [self._task(agent, messages, mode, options) for agent, messages in requests]
         replies = self.engine.reply_batch(

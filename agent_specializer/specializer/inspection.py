@@ -50,7 +50,7 @@ def merged_bytes(specializer: Specializer, row: AdapterRow | None = None) -> int
         return merged.nbytes
     if not merged.nbytes or row.generator_fp != runtime.generator.fingerprint:
         return 0
-    from agent_specializer.edge.engine import weights_key
+    from agent_specializer.edge.request import weights_key
     from agent_specializer.loragen.adapter import Adapter
 
     try:

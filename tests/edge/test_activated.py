@@ -11,10 +11,11 @@ import torch
 
 from agent_specializer.edge.activated import Activated
 from agent_specializer.edge.choose import NameTree
-from agent_specializer.edge.engine import EdgeEngine, Request
+from agent_specializer.edge.engine import EdgeEngine
 from agent_specializer.edge.numbers import Numbers
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.pooled import pooled
+from agent_specializer.edge.request import Request
 from agent_specializer.edge.transcript import ANSWER, behind_request, label, render
 from agent_specializer.errors import AdapterError
 from agent_specializer.loragen import Adapter, ExpertPool

@@ -12,9 +12,10 @@ import torch
 from jsonschema import Draft202012Validator
 
 from agent_specializer.describe import describe_toolset
-from agent_specializer.edge.engine import EdgeEngine, Request
+from agent_specializer.edge.engine import EdgeEngine
 from agent_specializer.edge.events import CallDelta, ChoiceMade, Done, TextDelta
 from agent_specializer.edge.options import ReplyOptions
+from agent_specializer.edge.request import Request
 from agent_specializer.edge.sharing import FOUND
 from agent_specializer.edge.transcript import arguments_text, render
 from agent_specializer.errors import AdapterError, DecodeError, SchemaNotSupported

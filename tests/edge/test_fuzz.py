@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from agent_specializer.edge.engine import EdgeEngine, Request
+from agent_specializer.edge.engine import EdgeEngine
 from agent_specializer.edge.options import ReplyOptions
+from agent_specializer.edge.request import Request
 from agent_specializer.edge.transcript import arguments_text
 from agent_specializer.edge.written import Written, loops
 from agent_specializer.errors import DecodeError

@@ -10,10 +10,11 @@ import torch
 
 from agent_specializer.edge import planning
 from agent_specializer.edge.choose import Branches
-from agent_specializer.edge.engine import EdgeEngine, Request
+from agent_specializer.edge.engine import EdgeEngine
 from agent_specializer.edge.given import MAX_READ, decides, given, named, narrowed, offers, read
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.passes import Feed, Lanes
+from agent_specializer.edge.request import Request
 from agent_specializer.edge.transcript import EMPTY, label
 from agent_specializer.loragen import Adapter
 from agent_specializer.messages import Message
@@ -202,6 +203,6 @@ def test_priors_are_those_of_the_empty_request_under_the_own_adapter_and_measure
             assert torch.allclose(named(fresh.model, seen.states, runs), prior, atol=1e-3)
         fresh._pristine()
     before = len(found)
-    monkeypatch.setattr("agent_specializer.edge.engine.named", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("agent_specializer.edge.unasked.named", lambda *_: pytest.fail("measured again"))
     engine.reply_batch(requests)
     assert len(found) == before + 2

@@ -11,10 +11,11 @@ import torch
 
 from agent_specializer.edge import said
 from agent_specializer.edge.choose import Branches
-from agent_specializer.edge.engine import EdgeEngine, Request
+from agent_specializer.edge.engine import EdgeEngine
 from agent_specializer.edge.job import Scorer
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.edge.passes import Feed, Lanes
+from agent_specializer.edge.request import Request
 from agent_specializer.edge.said import (
     MAX_ASKED,
     Beginnings,
