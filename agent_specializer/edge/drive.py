@@ -13,7 +13,11 @@ from agent_specializer.errors import DecodeError
 def drive(
     lanes: Lanes, replies: Sequence[Generator[Feed, Seen, Outcome]], deadline: Deadline
 ) -> list[Outcome | DecodeError]:
-    """Advance all replies together, one forward pass at a time, until each has ended."""
+    """Advance all replies together, one forward pass at a time, until each has ended.
+
+    Returns:
+        Of each of `replies`, lane by lane, what came of it; the error where it failed, or where `deadline` came first.
+    """
     ended: dict[int, Outcome | DecodeError] = {}
     seen: dict[int, Seen | None] = dict.fromkeys(range(len(replies)))
     while seen:

@@ -19,7 +19,8 @@ from agent_specializer.specs import Toolset
 
 @dataclass(frozen=True)
 class Prompt:
-    """`text`: the conversation; `ids`: its tokens, behind those of the tools in prompted mode."""
+    """`text`: the conversation; `ids`: its tokens, behind those of the tools in prompted mode. `tool_tokens`: how many of them are the tools';
+    `saved_tokens`: how many they would be, where they are not there."""
 
     text: str
     ids: list[int]
@@ -40,7 +41,11 @@ class Prompts:
         self._tool_tokens: Recent[int] = Recent(REMEMBERED)
 
     def prompt(self, request: Request) -> Prompt:
-        """The tokens of a conversation: the newest turns that fit the model's context beside the reply."""
+        """The tokens of a conversation: the newest turns that fit the model's context beside the reply.
+
+        Raises:
+            DecodeError: the newest turn alone does not fit.
+        """
         cost = request.description_tokens
         if cost is None or request.tools_in_prompt:
             cost = self._count_tools(request.toolset)
@@ -62,11 +67,13 @@ class Prompts:
             turns = turns[1:]
 
     def ids(self, request: Request, text: str) -> list[int]:
+        """The tokens of `text`, in prompted mode behind the description of the request's tools."""
         head = describe_toolset(request.toolset) if request.tools_in_prompt else ""
         ids: list[int] = self.tokenizer(head + text).input_ids
         return ids
 
     def tree(self, toolset: Toolset) -> NameTree:
+        """What is fed to score all names of `toolset` at once."""
         tree = self._trees.get(toolset.names)
         return tree or self._trees.put(toolset.names, NameTree.of(self.tokenizer, toolset.names))
 

@@ -37,7 +37,11 @@ def weights_key(adapter: Adapter | None) -> str:
 
 
 def of_adapter(request: Request, part: str) -> Tensor | None:
-    """The adapter's keys, lift or priors in the order of the toolset's tools; None where it has none."""
+    """The adapter's keys, lift or priors (`part`) in the order of the toolset's tools; None where it has none.
+
+    Raises:
+        AdapterError: it was made for other tools.
+    """
     adapter = request.adapter
     values = None if adapter is None else getattr(adapter, part)
     if adapter is None or values is None or not values.numel():

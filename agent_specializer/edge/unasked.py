@@ -34,7 +34,11 @@ class Unasked:
         self._openings: Recent[Tensor] = Recent(4 * REMEMBERED)
 
     def priors(self, requests: Sequence[Request], weights: Weights | None) -> list[Tensor]:
-        """The priors of each request: its adapter's own, else measured, all that are not known yet in one pass."""
+        """The priors of each request: its adapter's own, else measured, all that are not known yet in one pass.
+
+        Returns:
+            Of each, (tools + 1,) float32, in nats, on the CPU.
+        """
         own = [None if r.tools_in_prompt else of_adapter(r, "priors") for r in requests]
         keys = [(r.toolset.fingerprint, weights_key(r.adapter), r.tools_in_prompt) for r in requests]
         known: dict[Hashable, Tensor] = {}
