@@ -191,6 +191,50 @@ def test_known_requests_make_an_agent_be_specialised_anew(run, document, agent, 
     assert "users say: dark" in run("tools", "show", "set_light")[1]
 
 
+def test_refining_reports_before_and_after_and_only_where_it_is_asked_for(
+    run, document, agent, tmp_path, monkeypatch
+):
+    # Random weights write no words; every fourth is held out, and stands among the others.
+    said = {
+        "get_weather": ["rain?", "is it warm", "weather", "rain?", "snow", "wind", "sun", "is it warm"],
+        "set_light": ["dark", "lamp on", "dim it", "dark", "bright", "light off", "glow", "lamp on"],
+    }
+    monkeypatch.setattr(
+        "agent_specializer.refinement.refine.write_requests",
+        lambda model, tokenizer, tools, **wish: [tuple(said[tool.name]) for tool in tools],
+    )
+    examples = tmp_path / "examples.jsonl"
+    examples.write_text('{"request": "it is dark", "calls": [{"name": "set_light"}]}\n')
+    code, out, err = run("specialize", agent, "--refine", "--examples", str(examples))
+    assert code == 0, err
+    assert "16 requests written, 4 of them held out" in out
+    assert "right tools on" in out
+    made = document("specialize", agent, "--refine", "--seed", "1")
+    assert set(made) == {*GATES, "refinement"}
+    report = made["refinement"]
+    assert report["kept"]
+    assert report["after"]["loss"] < report["before"]["loss"]
+    found = document("specialize", agent)
+    assert (found["cache"], found["refinement"]) == ("hit", report)
+    assert document("cache", "show", made["fingerprint"])["refinement"] == report
+    assert "fresh, refined" in run("cache", "list")[1]
+    assert run("cache", "verify")[0] == 0
+    assert set(document("specialize", agent, "--force")) == GATES
+    assert "refined" not in run("cache", "list")[1]
+    for wrong, code, text in (
+        (["--examples", str(examples)], 2, "--refine"),
+        (["--refine", "--examples", "/no/such.jsonl"], 1, "/no/such.jsonl"),
+        (["--refine", "--requests", "1"], 1, "2 to 64"),
+    ):
+        got, _, err = run("specialize", agent, *wrong)
+        assert got == code
+        assert text in err
+    examples.write_text('{"request": "it is dark", "calls": [{"name": "set_lamp"}]}\n')
+    got, _, err = run("specialize", agent, "--refine", "--examples", str(examples))
+    assert got == 1
+    assert "set_lamp" in err
+
+
 def test_people_read_tables_and_results_on_stdout(run, agent):
     code, out, _ = run("tools", "list")
     assert (code, out.splitlines()[0]) == (0, "tool\tversion\tagents\tdescription")

@@ -14,6 +14,8 @@ from agent_specializer.edge import sentences
 from agent_specializer.edge.job import Scorer
 from agent_specializer.edge.options import ReplyOptions
 from agent_specializer.loragen.models import LINEARS, decoder, gated_mlps
+from agent_specializer.refinement.writing import write_requests
+from tool_specs import ExampleRequest
 
 pytestmark = pytest.mark.embedded
 
@@ -67,6 +69,28 @@ def test_reordering_hits_editing_misses_and_what_is_cached_verifies(specializer:
     specializer.create_agent("edited", [edited, LIGHT], "You run a house.")
     again = specializer.specialize("edited")
     assert (again.cache, again.fingerprint != first.fingerprint) == ("miss", True)
+
+
+def test_it_is_refined_on_what_the_model_writes_itself(specializer: Specializer) -> None:
+    """Requests that can be read, of which the shipped adapter tells most to their tools, and that can be learned."""
+    models = specializer.runtime.models
+    with specializer.engine.exclusive():
+        written = write_requests(models.cloud, models.cloud_tokenizer, (LIGHT, WEATHER), count=8, seed=0)
+    assert all(len(some) >= 4 for some in written)
+    assert "weather" in " ".join(written[1]).lower()
+    plain = specializer.specialize("home")
+    made, report = specializer.refine(
+        "home", requests=16, examples=[ExampleRequest(request="what can you do?")]
+    )
+    assert report.written >= 16
+    assert report.held_out == report.written // 4
+    assert report.before.right >= 0.6 * report.held_out
+    assert report.after.loss < report.before.loss
+    assert report.examples == 1
+    assert made.fingerprint == plain.fingerprint
+    assert (made.refinement is not None) == report.kept
+    assert [check.state for check in specializer.verify(made.fingerprint)] == ["same"]
+    assert specializer.specialize("home", force=True).adapter.same_as(plain.adapter)
 
 
 @pytest.mark.parametrize(

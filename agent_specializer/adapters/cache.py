@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
@@ -56,6 +56,7 @@ class Specialization:
         fingerprint: of the adapter; cache: whether it was there ("hit") or had to be made ("miss").
         seconds: what this call took; description_tokens: the cloud LM's tokens of the task description.
         steps: what was done, in order; nothing for a hit, which is merged when it is first asked.
+        refinement: what refining it came to; None where it is as the generator made it.
     """
 
     fingerprint: str
@@ -65,11 +66,12 @@ class Specialization:
     adapter: Adapter
     toolset: Toolset
     steps: tuple[Step, ...] = ()
+    refinement: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What came of generating an adapter again. `detail` says why, where it is not "same"."""
+    """What came of generating an adapter again. `detail` says why, where it is not "same", and what was not compared."""
 
     fingerprint: str
     agent: str | None
@@ -146,6 +148,21 @@ class AdapterCache:
             steps=tuple(steps.all),
         )
 
+    def as_generated(self, made: Specialization) -> Adapter:
+        """The adapter of `made` as the generator makes it: another one where it was refined."""
+        return made.adapter if made.refinement is None else self._generate(made.toolset, None)[0]
+
+    def put_refined(
+        self, made: Specialization, was: AdapterRow, refined: Adapter, refinement: dict[str, Any]
+    ) -> Specialization:
+        """Keep `refined` in the place of the adapter that `was`, until that is generated anew or evicted.
+
+        Raises:
+            NotFound, StoreError: it was evicted, or made anew, meanwhile.
+        """
+        row = self.registry.refine_adapter(was, refined.to_bytes(), refinement)
+        return replace(made, adapter=refined, refinement=row.refinement)
+
     def verify(self, row: AdapterRow) -> Verification:
         """Generate the adapter of `row` again, from the specs it was made from, and compare."""
         if row.generator_fp != self.generator.fingerprint:
@@ -157,11 +174,15 @@ class AdapterCache:
         except AdapterError as error:
             return Verification(row.fingerprint, row.agent, "damaged", error.message)
         fresh, _, _ = self._generate(toolset, None)
+        if row.refinement is not None:
+            # What was fitted is no work of the generator: only what it made is compared.
+            stored = replace(stored, keys=fresh.keys, lift=fresh.lift)
         if not stored.same_as(fresh):
             difference = (stored.gates - fresh.gates).abs().max().item()
             detail = f"not what the generator makes now; its gates differ by up to {difference:.2g}"
             return Verification(row.fingerprint, row.agent, "different", detail)
-        return Verification(row.fingerprint, row.agent, "same")
+        detail = "" if row.refinement is None else "all but its keys, which were refined"
+        return Verification(row.fingerprint, row.agent, "same", detail)
 
     def _stored(self, toolset: Toolset, began: float) -> Specialization | None:
         row = self.registry.get_adapter(toolset.fingerprint, self.generator.fingerprint)
@@ -179,6 +200,7 @@ class AdapterCache:
             description_tokens=row.description_tokens,
             adapter=adapter,
             toolset=toolset,
+            refinement=row.refinement,
         )
 
     def _decoded(self, toolset: Toolset, blob: bytes) -> Adapter:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from agent_specializer.commands.console import Caution, Checkpoint, Json, note, opened, print_json
+
+if TYPE_CHECKING:
+    from agent_specializer.refinement.refine import Refinement
+    from tool_specs import ExampleRequest
 
 
 def specialize(
@@ -15,16 +20,40 @@ def specialize(
     force: Annotated[
         bool, typer.Option("--force", help="Make the adapter anew, even if it is there.")
     ] = False,
+    refine: Annotated[
+        bool,
+        typer.Option(
+            "--refine",
+            help="Then fit it to requests that the model writes itself, for minutes; it is kept where it does better.",
+        ),
+    ] = False,
+    examples: Annotated[
+        Path | None,
+        typer.Option(
+            help='With --refine: requests of people, JSON Lines of {"request", "calls"}, asked before and after.'
+        ),
+    ] = None,
+    requests: Annotated[
+        int | None, typer.Option(help="With --refine: requests that are written for each tool (48).")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="With --refine: of what is drawn.")] = 0,
     as_json: Json = False,
     checkpoint: Checkpoint = None,
 ) -> None:
     """Make the adapter of AGENT in one forward pass, or find it in the cache."""
+    if not refine and (examples is not None or requests is not None):
+        raise typer.BadParameter("--examples and --requests are of --refine")
+    asked = _requests(examples) if examples else ()
+    report = None
     with opened(checkpoint) as (specializer, _):
         made = specializer.specialize(
             agent,
             force=force,
             on_step=None if as_json else lambda step: note(f"{step.name:<9} {step.seconds:8.3f} s"),
         )
+        if refine:
+            made, report = specializer.refine(agent, examples=asked, requests=requests, seed=seed)
+    refinement = report.to_dict() if report else made.refinement
     if as_json:
         print_json(
             {
@@ -33,12 +62,48 @@ def specialize(
                 "seconds": made.seconds,
                 "description_tokens": made.description_tokens,
                 "gates": made.adapter.gates.tolist(),
+                **({"refinement": refinement} if refinement else {}),
             }
         )
         return
     print(
         f"{made.fingerprint}  cache {made.cache}, {made.seconds:.2f} s, "
         f"{made.description_tokens} tokens read once, {made.adapter.nbytes:,} bytes kept"
+    )
+    if report is not None:
+        _say(report)
+    elif refinement:
+        note(f"refined on {refinement['date']}; --force makes it as it was")
+
+
+def _requests(path: Path) -> tuple[ExampleRequest, ...]:
+    from agent_specializer.errors import IntakeError
+    from agent_specializer.specializer.scoring import read_requests
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise IntakeError(
+            f"cannot read {path}: {error}", hint="give a file in JSON Lines, in UTF-8"
+        ) from None
+    return read_requests(text)
+
+
+def _say(report: Refinement) -> None:
+    """What refining came to, for people."""
+    print(
+        f"{report.written} requests written, {report.held_out} of them held out; of those {report.before.right} chose the tool that "
+        f"they were written for before, {report.after.right} after "
+        f"(loss {report.before.loss:.2f}, {report.after.loss:.2f} nats); {report.seconds:.0f} s"
+    )
+    if report.examples:
+        print(
+            f"right tools on {report.right_before} of {report.examples} examples before, {report.right_after} after"
+        )
+    else:
+        note("whether it serves people better only their requests can tell: give some as --examples")
+    print(
+        "the refined adapter is in use; --force makes it as it was" if report.kept else "it stays as it was"
     )
 
 

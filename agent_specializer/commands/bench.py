@@ -25,7 +25,7 @@ def accuracy(
     modes: Annotated[
         str,
         typer.Option(
-            help="base, prompted, specialized, with_requests, wrong_adapter, wrong_gates, wrong_keys, without_keys, without_priors, "
+            help="base, prompted, specialized, with_requests, refined, wrong_adapter, wrong_gates, wrong_keys, without_keys, without_priors, "
             "shared_lora, prompted_lora; with commas."
         ),
     ] = "base,prompted,specialized,wrong_adapter",

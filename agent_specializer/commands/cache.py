@@ -31,7 +31,14 @@ def list_(
     print_rows(
         ("fingerprint", "agent", "status", "hits", "bytes", "last used"),
         [
-            (r.fingerprint[:12], r.agent or "-", s.state, r.hits, r.bytes, f"{r.last_used_at:%Y-%m-%d %H:%M}")
+            (
+                r.fingerprint[:12],
+                r.agent or "-",
+                f"{s.state}, refined" if r.refinement else s.state,
+                r.hits,
+                r.bytes,
+                f"{r.last_used_at:%Y-%m-%d %H:%M}",
+            )
             for r, s in zip(rows, status, strict=True)
         ],
         empty="no adapters; make one with `agent-specializer specialize AGENT`",
@@ -142,4 +149,5 @@ def _document(row: Any) -> dict[str, Any]:
         "description_tokens": row.description_tokens,
         "seconds": row.seconds,
         "pinned": row.pinned,
+        "refinement": row.refinement,
     }

@@ -20,6 +20,7 @@ from agent_specializer.edge.activated import Activated
 from agent_specializer.edge.decode import Outcome, decode_reply
 from agent_specializer.edge.drive import drive
 from agent_specializer.edge.events import Done, Event
+from agent_specializer.edge.first_choice import FirstChoice
 from agent_specializer.edge.grammar import Grammars
 from agent_specializer.edge.job import Job, Scorer
 from agent_specializer.edge.merge import MergedWeights
@@ -173,6 +174,27 @@ class EdgeEngine:
         """
         with self._lock, torch.inference_mode(), self._active(adapter):
             return self._unasked.priors([Request((), toolset, adapter, tools_in_prompt)], None)[0].clone()
+
+    def first_choices(
+        self, texts: Sequence[str], toolset: Toolset, *, adapter: Adapter | None = None
+    ) -> list[FirstChoice]:
+        """What is chosen first for each of `texts`, a user's request each; nothing is written.
+
+        Raises:
+            DecodeError: a request is longer than the model reads.
+        """
+        requests = [Request((Message(role="user", content=text),), toolset, adapter) for text in texts]
+        found: list[FirstChoice] = []
+        with self._lock, torch.inference_mode(), self._active(adapter):
+            for start in range(0, len(requests), READ_AT_ONCE):
+                jobs = []
+                for request in requests[start : start + READ_AT_ONCE]:
+                    priors, prompt = self._unasked.priors([request], None)[0], self._prompts.prompt(request)
+                    jobs.append(self._job(request, prompt, priors, 0.0, lambda event: None, None))
+                feeds = {lane: FirstChoice.feed(job) for lane, job in enumerate(jobs)}
+                seen = Lanes(self.model, len(jobs)).run(feeds)
+                found += [FirstChoice.of(job, seen[lane]) for lane, job in enumerate(jobs)]
+        return found
 
     def merge(self, adapter: Adapter) -> bool:
         """Merge `adapter` ahead of its first request; whether it was merged already."""

@@ -71,6 +71,7 @@ class Lanes:
     Args:
         weights: makes a context in which the lanes given to it (a list of their numbers) run through their own
             weights: pooled mode. None: the model as it is.
+        prefix: what all lanes have read already (`keys_values`).
         activated: the LoRAs that feeds may be `under`; one that is not there changes nothing.
     """
 
@@ -103,11 +104,12 @@ class Lanes:
         return [(layer.keys[:, :, :tokens], layer.values[:, :, :tokens]) for layer in layers]
 
     def _adopt(self, prefix: KeysValues) -> None:
+        count = len(self._lanes)
         for layer, (keys, values) in enumerate(prefix):
-            self._cache.update(keys, values, layer)
+            self._cache.update(keys.expand(count, -1, -1, -1), values.expand(count, -1, -1, -1), layer)
         length = prefix[0][0].shape[2]
-        self._segments = torch.zeros(1, length, dtype=torch.long)
-        self._positions = torch.arange(length)[None]
+        self._segments = torch.zeros(count, length, dtype=torch.long)
+        self._positions = torch.arange(length).expand(count, -1)
 
     def run(self, feeds: dict[int, Feed]) -> dict[int, Seen]:
         """One forward pass over the feeds of some lanes. Lanes that are left out are closed for good."""

@@ -118,7 +118,7 @@ def run_accuracy(
     for place, mode in enumerate(chosen):
         start = time.perf_counter()
         outcomes[mode] = []
-        seats = bench.seats(mode, groups, spare=spare, seed=seed)
+        seats = bench.seats(mode, groups, spare=spare, seed=seed, progress=progress)
         for number, (group, seat) in enumerate(zip(groups, seats, strict=True)):
             for item in group.items:
                 done = len(outcomes[mode])

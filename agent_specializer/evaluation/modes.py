@@ -7,6 +7,7 @@ base           no              none              what the names alone tell the m
 prompted       yes             none              what people do today
 specialized    no              the toolset's own ours
 with_requests  no              the toolset's own the same with some requests of each tool in its key
+refined        no              the toolset's own the same, fitted to requests that the model wrote
 wrong_adapter  no              another toolset's the control: an adapter that knows other tools
 wrong_gates    no              another's gates   what gates bring
 wrong_keys     no              keys permuted     what keys bring
@@ -37,6 +38,7 @@ from agent_specializer.evaluation.controls import (
     wrong_keys,
 )
 from agent_specializer.evaluation.tasks import Group
+from agent_specializer.progress import Progress, silent
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,6 +53,7 @@ BenchMode = Literal[
     "prompted",
     "specialized",
     "with_requests",
+    "refined",
     "wrong_adapter",
     "wrong_gates",
     "wrong_keys",
@@ -197,7 +200,13 @@ class Workbench:
         return self._adapters[key]
 
     def seats(
-        self, mode: BenchMode, groups: Sequence[Group], *, spare: Toolset | None = None, seed: int = 0
+        self,
+        mode: BenchMode,
+        groups: Sequence[Group],
+        *,
+        spare: Toolset | None = None,
+        seed: int = 0,
+        progress: Progress = silent,
     ) -> Iterator[Seat]:
         """One seat per group, in order. `spare` gives the wrong gates where there is no other toolset."""
         engine = self.engine(mode)
@@ -212,12 +221,32 @@ class Workbench:
                     adapter = engine.with_requests(
                         self.adapter(group.toolset), group.knowing or group.toolset
                     )
+                elif mode == "refined":
+                    adapter = self._refined(group.toolset, seed=seed, progress=progress)
                 else:
                     adapter = self._control(mode, groups, place, spare=spare, seed=seed)
                 yield Seat(engine, adapter, in_prompt)
         finally:
             with engine.exclusive():
                 pass  # leaves the pristine base for the next engine over the same model
+
+    def _refined(self, toolset: Toolset, *, seed: int, progress: Progress) -> Adapter:
+        """As `specialize --refine` would leave it that is given no examples."""
+        from agent_specializer.refinement.refine import refine
+
+        own = self.adapter(toolset)
+        adapter, report = refine(
+            own,
+            toolset,
+            engine=self.engine("refined"),
+            writer=self.models.cloud,
+            tokenizer=self.models.cloud_tokenizer,
+            right=lambda _: 0,
+            examples=0,
+            seed=seed,
+            progress=progress,
+        )
+        return adapter if report.kept else own
 
     def _control(
         self, mode: BenchMode, groups: Sequence[Group], place: int, *, spare: Toolset | None, seed: int

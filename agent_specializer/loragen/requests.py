@@ -67,9 +67,15 @@ def with_requests(
         if own:
             others = [vectors for place, some in enumerate(asked) if place != tool for vectors in some]
             far = nn.utils.rnn.pad_sequence([*aside, *others], batch_first=True)
-            both = torch.stack([_alike(head, far, keys[tool]), _alike(head, far, after[tool])])
-            lift[tool] = both.diff(dim=0).mean()
+            lift[tool] = rise(head, far, keys[tool : tool + 1], after[tool : tool + 1])[0]
     return after, lift
+
+
+def rise(head: ChoiceHead, far: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """How much more `after` than `before`, keys (tools, vectors, key_dim), are like requests (rows, words, key_dim) that they have nothing
+    to do with, on average, (tools,); differentiable."""
+    back = head.back.cpu()
+    return (likeness(far, after, back) - likeness(far, before, back)).mean(0)
 
 
 def _asked(head: ChoiceHead, words: Tensor) -> Tensor:
@@ -79,11 +85,6 @@ def _asked(head: ChoiceHead, words: Tensor) -> Tensor:
     there = torch.ones(1, len(words), dtype=torch.bool, device=device)
     vectors: Tensor = head.query(words[None].to(device), there)
     return vectors[0].cpu()
-
-
-def _alike(head: ChoiceHead, asked: Tensor, key: Tensor) -> Tensor:
-    """(rows,) of requests (rows, words, key_dim) and one key (vectors, key_dim)."""
-    return likeness(asked, key[None], head.back.cpu())[:, 0]
 
 
 def _joined(key: Tensor, asked: Sequence[Tensor]) -> Tensor:

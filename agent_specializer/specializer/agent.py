@@ -12,7 +12,9 @@ from agent_specializer.specs import AgentSpec, Toolset
 if TYPE_CHECKING:
     from agent_specializer.edge.events import Event
     from agent_specializer.edge.options import ReplyOptions
+    from agent_specializer.refinement.refine import Refinement
     from agent_specializer.specializer.facade import Specializer
+    from tool_specs import ExampleRequest
 
 
 class Agent:
@@ -35,6 +37,12 @@ class Agent:
     def specialize(self, *, force: bool = False, on_step: OnStep | None = None) -> Specialization:
         """See `Specializer.specialize`."""
         return self._specializer.specialize(self.name, force=force, on_step=on_step)
+
+    def refine(
+        self, *, examples: Sequence[ExampleRequest] = (), requests: int | None = None, seed: int = 0
+    ) -> tuple[Specialization, Refinement]:
+        """See `Specializer.refine`."""
+        return self._specializer.refine(self.name, examples=examples, requests=requests, seed=seed)
 
     def ask(
         self,

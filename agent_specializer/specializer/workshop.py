@@ -19,8 +19,16 @@ from agent_specializer.adapters import (
     export_adapter,
 )
 from agent_specializer.bundles import verify_weights
-from agent_specializer.errors import AdapterError, NotFound, SpecError
+from agent_specializer.errors import (
+    AdapterError,
+    ConfigError,
+    DecodeError,
+    IntakeError,
+    NotFound,
+    SpecError,
+)
 from agent_specializer.intake import read_tools
+from agent_specializer.messages import Message
 from agent_specializer.progress import Progress
 from agent_specializer.settings import Settings, load_settings
 from agent_specializer.specializer.runtime import Runtime
@@ -30,8 +38,12 @@ from agent_specializer.store import Registry, ToolChange
 if TYPE_CHECKING:
     from agent_specializer.adapters.formats import Quantization
     from agent_specializer.edge.engine import EdgeEngine
-    from agent_specializer.loragen import Generator
+    from agent_specializer.loragen import Adapter, Generator
+    from agent_specializer.refinement.refine import Refinement
+    from tool_specs import ExampleRequest
 
+MOST_REQUESTS = 64
+"""That are written for a tool."""
 Who = str | Toolset
 """A registered agent by name, or any toolset."""
 
@@ -150,6 +162,59 @@ class Workshop:
         name, toolset = self._toolset(agent)
         return self.cache.get(toolset, agent=name, force=force, on_step=on_step)
 
+    def refine(
+        self,
+        agent: Who,
+        *,
+        examples: Sequence[ExampleRequest] = (),
+        requests: int | None = None,
+        seed: int = 0,
+    ) -> tuple[Specialization, Refinement]:
+        """Distil what the cloud model, prompted with a tool's definition, thinks that its users say into the agent's adapter (`refinement`).
+        Minutes, in which no one else is answered.
+
+        The refined adapter takes the place of the other where it does better on the requests that were held out, and no worse on the
+        examples. `specialize` with `force` makes that one again.
+
+        Args:
+            examples: requests of people with the calls they should lead to: the only measure that is worth something.
+            requests: written for each tool, at most; None is `refinement.refine.REQUESTS`. seed: of what is drawn.
+
+        Returns:
+            The adapter in use from now on, and what was measured.
+
+        Raises:
+            NotFound: no such agent. CheckpointError, AdapterError: as in `specialize`, or there is nothing to refine.
+            ConfigError: `requests` is no number to work with. IntakeError: an example calls a tool that the agent does not have.
+        """
+        from agent_specializer.refinement.refine import REQUESTS, refine
+
+        requests = REQUESTS if requests is None else requests
+        if not 2 <= requests <= MOST_REQUESTS:
+            raise ConfigError(
+                f"{requests} requests for each tool: it takes 2 to {MOST_REQUESTS}",
+                hint=f"{REQUESTS} is usual",
+            )
+        name, toolset = self._toolset(agent)
+        _check_examples(examples, toolset)
+        made = self.cache.get(toolset, agent=name)
+        was = self.registry.adapter(made.fingerprint)
+        refined, report = refine(
+            self.cache.as_generated(made),
+            toolset,
+            engine=self.engine,
+            writer=self.runtime.models.cloud,
+            tokenizer=self.runtime.models.cloud_tokenizer,
+            right=lambda adapter: self._right(adapter, toolset, examples),
+            examples=len(examples),
+            requests=requests,
+            seed=seed,
+            progress=self.runtime.progress,
+        )
+        if not report.kept:
+            return made, report
+        return self.cache.put_refined(made, was, refined, report.to_dict()), report
+
     def verify(
         self, adapter: str | None = None, *, on_done: Callable[[Verification], None] | None = None
     ) -> list[Verification]:
@@ -210,6 +275,18 @@ class Workshop:
 
     # Inside -----------------------------------------------------------------------------------------------
 
+    def _right(self, adapter: Adapter, toolset: Toolset, examples: Sequence[ExampleRequest]) -> int:
+        """For how many of `examples` the right tools are called under `adapter`."""
+        right = 0
+        for example in examples:
+            asked = (Message(role="user", content=example.request),)
+            try:
+                reply = self.engine.reply(asked, toolset, adapter=adapter)
+            except DecodeError:
+                continue
+            right += sorted(call.name for call in reply.calls) == sorted(call.name for call in example.calls)
+        return right
+
     def _toolset(self, agent: Who) -> tuple[str | None, Toolset]:
         return (None, agent) if isinstance(agent, Toolset) else (agent, self.registry.toolset(agent))
 
@@ -232,6 +309,16 @@ class Workshop:
             )
         toolset = self.registry.adapter_toolset(row.fingerprint)
         return row.agent, self.cache.get(toolset, agent=row.agent)
+
+
+def _check_examples(examples: Sequence[ExampleRequest], toolset: Toolset) -> None:
+    for example in examples:
+        unknown = {call.name for call in example.calls} - set(toolset.names)
+        if unknown:
+            raise IntakeError(
+                f"the example {example.request[:60]!r} calls {', '.join(sorted(unknown))}, which this agent does not have",
+                hint=f"its tools are {', '.join(toolset.names)}",
+            )
 
 
 def _file_name(text: str) -> str:

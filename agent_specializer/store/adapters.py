@@ -6,6 +6,7 @@ import hashlib
 import logging
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.orm import Session
@@ -88,6 +89,7 @@ class Adapters(Database):
             row.agent = agent or row.agent
             row.bytes, row.description_tokens, row.seconds = len(blob), description_tokens, seconds
             row.created_at = row.last_used_at = now
+            row.refinement = None
             session.flush()
             session.merge(AdapterBlob(adapter_id=row.id, blob=blob))
             session.execute(delete(AdapterTool).where(AdapterTool.adapter_id == row.id))
@@ -95,6 +97,26 @@ class Adapters(Database):
                 AdapterTool(adapter_id=row.id, tool_version_id=version_id)
                 for version_id in _version_ids(session, toolset)
             )
+            return _value(row)
+
+        return self._writing(work)
+
+    def refine_adapter(self, was: AdapterRow, blob: bytes, refinement: dict[str, Any]) -> AdapterRow:
+        """Gives the adapter that `was` the refined `blob`, with what refining it came to.
+
+        Raises:
+            NotFound: it was evicted meanwhile. StoreError: it was made anew or refined meanwhile.
+        """
+
+        def work(session: Session) -> AdapterRow:
+            row = _find(session, was.fingerprint)
+            if (row.created_at, row.refinement) != (was.created_at, was.refinement):
+                raise StoreError(
+                    f"adapter {was.fingerprint[:12]} was made anew, or refined, while it was refined here",
+                    hint="look at it with `agent-specializer cache show`, and refine it again if need be",
+                )
+            row.bytes, row.refinement = len(blob), refinement
+            session.merge(AdapterBlob(adapter_id=row.id, blob=blob))
             return _value(row)
 
         return self._writing(work)
@@ -237,6 +259,7 @@ def _value(row: Adapter, blob: bytes | None = None) -> AdapterRow:
         last_used_at=row.last_used_at,
         hits=row.hits,
         pinned=row.pinned,
+        refinement=row.refinement,
         blob=blob,
     )
 

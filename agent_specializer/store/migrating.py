@@ -20,7 +20,7 @@ from agent_specializer.errors import StoreError
 from agent_specializer.store.engines import BUSY_SECONDS, explained, open_engine, sqlite_file
 from agent_specializer.store.tables import Base
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision in migrations/: what the tables of this version need."""
 _FIRST_TABLES = frozenset({"tools", "tool_versions", "agents", "adapters", "runs"})
 _ATTEMPTS = 5

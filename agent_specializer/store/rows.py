@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from agent_specializer.messages import Call
 from agent_specializer.specs import ToolSpec
@@ -57,7 +57,8 @@ class AgentRow:
 
 @dataclass(frozen=True)
 class AdapterRow:
-    """An adapter. `bytes`: size of its blob; `seconds`: to generate it; `blob`: from `get_adapter` only."""
+    """An adapter. `bytes`: size of its blob; `seconds`: to generate it; `blob`: from `get_adapter` only; `refinement`: what
+    refining it came to, None where it is as it was generated."""
 
     id: int
     fingerprint: str
@@ -72,6 +73,7 @@ class AdapterRow:
     last_used_at: datetime
     hits: int
     pinned: bool
+    refinement: dict[str, Any] | None = None
     blob: builtins.bytes | None = field(default=None, repr=False)
 
 

@@ -168,6 +168,8 @@ class Adapter(Base):
     last_used_at: Mapped[datetime] = mapped_column(index=True)
     hits: Mapped[int]
     pinned: Mapped[bool] = mapped_column(server_default=false())
+    refinement: Mapped[dict[str, Any] | None] = mapped_column(JsonText)
+    """What refining it came to, before and after; NULL: it is as the generator made it."""
 
 
 class AdapterBlob(Base):

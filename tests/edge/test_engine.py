@@ -15,6 +15,7 @@ from agent_specializer.describe import describe_toolset
 from agent_specializer.edge.engine import EdgeEngine
 from agent_specializer.edge.events import CallDelta, ChoiceMade, Done, TextDelta
 from agent_specializer.edge.options import ReplyOptions
+from agent_specializer.edge.passes import Feed, Lanes
 from agent_specializer.edge.request import Request
 from agent_specializer.edge.sharing import FOUND
 from agent_specializer.edge.transcript import arguments_text, render
@@ -412,6 +413,35 @@ def test_known_requests_speak_for_their_tool_and_what_they_raise_everywhere_is_t
         alike.append(scores.mean(0) - (0.0 if one.lift is None else one.lift))
     assert torch.allclose(*alike, atol=5e-3)
     assert engine.with_requests(adapter, toolset) is adapter
+
+
+def test_first_choices_are_those_that_replies_make(
+    engine: EdgeEngine, toolset: Toolset, make_adapter: Callable[..., Adapter]
+) -> None:
+    engine = keyed_engine(engine)
+    adapter = make_adapter(engine.pool, toolset, keys=words(3, 3, 8))
+    found = engine.first_choices(TEXTS, toolset, adapter=adapter)
+    for text, first in zip(TEXTS, found, strict=True):
+        reply = engine.reply(say(text), toolset, adapter=adapter)
+        scores = {choice.name: choice.score for choice in reply.choices}
+        assert [scores[name] for name in toolset.names] == pytest.approx(first.scores[:-1].tolist(), abs=1e-3)
+        assert scores[None] == pytest.approx(float(first.scores[-1]), abs=1e-3)
+        assert first.asked is not None
+    assert engine.first_choices([], toolset, adapter=adapter) == []
+    assert engine.first_choices(TEXTS[:1], toolset)[0].asked is None
+
+
+def test_lanes_that_share_what_was_read_are_as_if_each_had_read_it(engine: EdgeEngine) -> None:
+    shared, runs = list(range(5, 45)), ([50, 51], [52], [53, 54, 55])
+    one = Lanes(engine.model, 1)
+    one.run({0: Feed(shared)})
+    lanes = Lanes(engine.model, len(runs), prefix=one.keys_values(len(shared)))
+    for step in range(2):  # lanes of different lengths, and behind them one token more
+        seen = lanes.run({lane: Feed(run if not step else [60]) for lane, run in enumerate(runs)})
+        for lane, run in enumerate(runs):
+            whole = [*shared, *run, *([60] if step else [])]
+            alone = Lanes(engine.model, 1).run({0: Feed(whole)})[0]
+            assert torch.allclose(seen[lane].states, alone.states, atol=1e-4)
 
 
 def test_an_adapter_of_other_tools_is_refused_and_another_order_is_not(

@@ -6,6 +6,7 @@ import torch
 
 from agent_specializer.evaluation.modes import Workbench, check_modes
 from agent_specializer.evaluation.tasks import load_groups
+from agent_specializer.refinement import refine as refining
 
 
 def test_modes_come_in_one_order_and_once():
@@ -39,5 +40,31 @@ def test_seats_differ_where_modes_differ(tiny_bench):
         assert torch.equal(e.keys, a.keys)
         assert not e.priors.any()
     assert all(torch.equal(each.gates, shared[0].gates) and not each.keys.numel() for each in shared)
+
+
+def test_refined_is_what_refining_leaves_without_examples(tiny_bench, monkeypatch):
+    """Better on what was held out, or as it was; what is written is given, since random weights write no words."""
+    groups = load_groups(tiny_bench.toolsets, tiny_bench.examples, tools=8, limit=20)[:2]
+    bench = Workbench(tiny_bench.models)
+    own = [seat.adapter for seat in bench.seats("specialized", groups)]
+    monkeypatch.setattr(
+        refining, "write_requests", lambda *args, **wish: [[f"use {t.name}"] * 4 for t in args[2]]
+    )
+    seen = []
+    refine = refining.refine
+    monkeypatch.setattr(
+        refining, "refine", lambda *args, **more: seen.append(refine(*args, **more)) or seen[-1]
+    )
+    for seat, plain, (made, report) in zip(bench.seats("refined", groups), own, seen, strict=False):
+        assert seat.adapter is (made if report.kept else plain)
+        assert torch.equal(seat.adapter.gates, plain.gates)
+        assert report.examples == 0
+    assert len(seen) == len(groups)
+    assert any(report.kept for _, report in seen), "nothing was refined: this test shows nothing"
+
+
+def test_modes_with_tools_in_the_prompt(tiny_bench):
+    groups = load_groups(tiny_bench.toolsets, tiny_bench.examples, tools=8, limit=20)
+    bench = Workbench(tiny_bench.models)
     assert {seat.adapter for seat in bench.seats("prompted", groups)} == {None}
     assert all(seat.tools_in_prompt for seat in bench.seats("prompted_lora", groups))

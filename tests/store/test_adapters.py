@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent_specializer.errors import NotFound
+from agent_specializer.errors import NotFound, StoreError
 from agent_specializer.specs import AgentSpec, Toolset, ToolSpec
 from agent_specializer.store import AdapterRow, AdapterStatus, Registry, adapter_fingerprint
 from agent_specializer.store import adapters as adapters_module
@@ -54,6 +54,32 @@ def test_only_a_touch_counts_as_use(registry: Registry, clock: list[datetime]) -
     kept = registry.adapter(row.fingerprint)
     assert (found.hits, found.last_used_at) == (kept.hits, kept.last_used_at) == (1, clock[0])
     assert kept.created_at == clock[0] - timedelta(hours=1)
+
+
+def test_a_refined_one_takes_the_place_of_what_it_was_refined_from_and_of_nothing_else(
+    registry: Registry, clock: list[datetime]
+) -> None:
+    was = put(registry, "a")
+    registry.get_adapter(was.toolset_fp, was.generator_fp)
+    assert was.refinement is None
+    report = {"written": 12, "before": {"loss": 1.5}}
+    refined = registry.refine_adapter(was, b"refined", report)
+    assert (refined.id, refined.bytes, refined.refinement, refined.hits) == (was.id, 7, report, 1)
+    assert registry.adapter_blob(was.id) == b"refined"
+    found = registry.get_adapter(was.toolset_fp, was.generator_fp, touch=False)
+    assert found is not None
+    assert (found.blob, found.refinement) == (b"refined", report)
+    with pytest.raises(StoreError, match="made anew, or refined"):
+        registry.refine_adapter(was, b"by another", report)
+    clock[0] += timedelta(seconds=1)
+    anew = put(registry, "a")
+    assert (anew.id, anew.refinement) == (was.id, None)
+    with pytest.raises(StoreError, match="made anew, or refined"):
+        registry.refine_adapter(refined, b"late", report)
+    assert registry.adapter_blob(was.id) == b"x" * 10
+    registry.evict_adapter(was.fingerprint)
+    with pytest.raises(NotFound):
+        registry.refine_adapter(anew, b"too late", report)
 
 
 def test_making_it_again_replaces_the_blob_and_keeps_hits_and_pin(

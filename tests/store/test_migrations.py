@@ -34,7 +34,7 @@ adapter_tools: adapter_id INTEGER NOT NULL, tool_version_id INTEGER NOT NULL,
 adapters: id INTEGER NOT NULL, fingerprint VARCHAR(64) NOT NULL, toolset_fp VARCHAR(64) NOT NULL,
   generator_fp VARCHAR(64) NOT NULL, agent VARCHAR(128), instructions TEXT NOT NULL, bytes INTEGER NOT NULL,
   description_tokens INTEGER NOT NULL, seconds DOUBLE NOT NULL, created_at DATETIME NOT NULL,
-  last_used_at DATETIME NOT NULL, hits INTEGER NOT NULL, pinned BOOLEAN DEFAULT 0 NOT NULL,
+  last_used_at DATETIME NOT NULL, hits INTEGER NOT NULL, pinned BOOLEAN DEFAULT 0 NOT NULL, refinement TEXT,
   CONSTRAINT pk_adapters PRIMARY KEY (id),
   CONSTRAINT uq_adapters_fingerprint UNIQUE (fingerprint),
   CONSTRAINT uq_adapters_toolset_fp_generator_fp UNIQUE (toolset_fp, generator_fp)

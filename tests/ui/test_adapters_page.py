@@ -115,6 +115,36 @@ def test_verify_tells_same_from_damaged(app: AppTest, adapter: str) -> None:
     assert "damaged" in " ".join(error.value for error in app.error)
 
 
+def test_a_refined_one_says_so_and_what_it_came_to(app: AppTest, adapter: str) -> None:
+    from ui.service import registry
+
+    store = registry()
+    was = store.adapter(adapter)
+    report = {
+        "written": 96,
+        "held_out": 24,
+        "before": {"right": 15, "loss": 1.0},
+        "after": {"right": 18, "loss": 0.7},
+        "examples": 10,
+        "right_before": 6,
+        "right_after": 7,
+        "date": "2026-11-28T12:00:00+00:00",
+    }
+    store.refine_adapter(was, store.adapter_blob(was.id), report)
+    opened(app)
+    assert "Refined" in badges(app)
+    app.button(key=f"open-{adapter}").click().run()
+    told = "2026-11-28, on 72 written requests; 15 of 24 held out right before, 18 after"
+    assert any(
+        text.value.startswith(told) and "6 of 10 examples before, 7 after" in text.value for text in app.text
+    )
+    press(app, "Verify")
+    assert "all but its keys, which were refined" in app.success[0].value
+    press(app, "Regenerate")
+    assert store.adapter(adapter).refinement is None
+    assert "Refined" not in badges(app)
+
+
 def test_pinning_and_evicting(app: AppTest, adapter: str) -> None:
     from ui.service import registry
 

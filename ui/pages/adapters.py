@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -93,6 +94,8 @@ def adapter_row(row: AdapterRow) -> None:
         )
         with state, st.container(horizontal=True):
             state_badge(status)
+            if row.refinement:
+                st.badge("Refined", icon=":material/tune:", color="blue")
             if row.pinned:
                 st.badge("Pinned", icon=":material/keep:", color="gray")
         merged = merged_bytes(specializer(), row)
@@ -132,6 +135,8 @@ def detail(fingerprint: str) -> None:
         "Merged weights": f"{merged:,} bytes in memory" if merged else "not in memory",
         "Task description": f"{row.description_tokens:,} tokens, read once",
     }
+    if row.refinement:
+        facts["Refined"] = refined(row.refinement)
     with st.container(gap="xxsmall"):
         for name, value in facts.items():
             label, text = st.columns([1, 4], gap="small")
@@ -155,6 +160,18 @@ def detail(fingerprint: str) -> None:
             hide_index=True,
             alt="Tools that the adapter was made from",
         )
+
+
+def refined(report: dict[str, Any]) -> str:
+    """What refining came to, in a line."""
+    before, after = report["before"], report["after"]
+    text = (
+        f"{report['date'][:10]}, on {report['written'] - report['held_out']:,} written requests; "
+        f"{before['right']:,} of {report['held_out']:,} held out right before, {after['right']:,} after"
+    )
+    if report["examples"]:
+        text += f"; {report['right_before']} of {report['examples']} examples before, {report['right_after']} after"
+    return f"{text}. Regenerate makes it as it was."
 
 
 def actions(row: AdapterRow, status: AdapterStatus) -> None:
@@ -213,8 +230,10 @@ def check(row: AdapterRow) -> None:
         problem(error)
         return
     if result.state == "same":
+        but = f", {result.detail}" if result.detail else ""
         st.success(
-            "Verified: the generator makes exactly this adapter from these specs.", icon=":material/check:"
+            f"Verified: the generator makes exactly this adapter from these specs{but}.",
+            icon=":material/check:",
         )
     else:
         st.error(plain(f"It is {result.state}: {result.detail}"), icon=":material/error:")

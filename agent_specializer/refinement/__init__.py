@@ -1,0 +1,1 @@
+"""Optional refinement of an adapter for one toolset: minutes of the prompted model's opinion, distilled into its keys."""
