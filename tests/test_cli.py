@@ -207,13 +207,15 @@ def test_refining_reports_before_and_after_and_only_where_it_is_asked_for(
     examples.write_text('{"request": "it is dark", "calls": [{"name": "set_light"}]}\n')
     code, out, err = run("specialize", agent, "--refine", "--examples", str(examples))
     assert code == 0, err
-    assert "16 requests written, 4 of them held out" in out
+    assert "16 requests written" in out
+    assert "of 4 held out" in out
     assert "right tools on" in out
-    made = document("specialize", agent, "--refine", "--seed", "1")
+    assert "stays as it was" in run("specialize", agent, "--refine")[1]
+    made = document("specialize", agent, "--refine", "--keep", "--seed", "1")
     assert set(made) == {*GATES, "refinement"}
     report = made["refinement"]
     assert report["kept"]
-    assert report["after"]["loss"] < report["before"]["loss"]
+    assert set(report["before"]) == set(report["after"]) == {"right", "loss"}
     found = document("specialize", agent)
     assert (found["cache"], found["refinement"]) == ("hit", report)
     assert document("cache", "show", made["fingerprint"])["refinement"] == report
@@ -223,6 +225,7 @@ def test_refining_reports_before_and_after_and_only_where_it_is_asked_for(
     assert "refined" not in run("cache", "list")[1]
     for wrong, code, text in (
         (["--examples", str(examples)], 2, "--refine"),
+        (["--keep"], 2, "--refine"),
         (["--refine", "--examples", "/no/such.jsonl"], 1, "/no/such.jsonl"),
         (["--refine", "--requests", "1"], 1, "2 to 64"),
     ):

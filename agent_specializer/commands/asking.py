@@ -24,25 +24,29 @@ def specialize(
         bool,
         typer.Option(
             "--refine",
-            help="Then fit it to requests that the model writes itself, for minutes; it is kept where it does better.",
+            help="Then fit it to requests that the model writes itself, for minutes, and say what that came to.",
         ),
     ] = False,
     examples: Annotated[
         Path | None,
         typer.Option(
-            help='With --refine: requests of people, JSON Lines of {"request", "calls"}, asked before and after.'
+            help='With --refine: requests of people, JSON Lines of {"request", "calls"}, asked before and after; '
+            "where more come out right, the refined adapter is put in use."
         ),
     ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="With --refine: put the refined adapter in use in any case.")
+    ] = False,
     requests: Annotated[
-        int | None, typer.Option(help="With --refine: requests that are written for each tool (48).")
+        int | None, typer.Option(help="With --refine: requests that are written for each tool (16).")
     ] = None,
     seed: Annotated[int, typer.Option(help="With --refine: of what is drawn.")] = 0,
     as_json: Json = False,
     checkpoint: Checkpoint = None,
 ) -> None:
     """Make the adapter of AGENT in one forward pass, or find it in the cache."""
-    if not refine and (examples is not None or requests is not None):
-        raise typer.BadParameter("--examples and --requests are of --refine")
+    if not refine and (examples is not None or requests is not None or keep):
+        raise typer.BadParameter("--examples, --keep and --requests are of --refine")
     asked = _requests(examples) if examples else ()
     report = None
     with opened(checkpoint) as (specializer, _):
@@ -52,7 +56,7 @@ def specialize(
             on_step=None if as_json else lambda step: note(f"{step.name:<9} {step.seconds:8.3f} s"),
         )
         if refine:
-            made, report = specializer.refine(agent, examples=asked, requests=requests, seed=seed)
+            made, report = specializer.refine(agent, examples=asked, keep=keep, requests=requests, seed=seed)
     refinement = report.to_dict() if report else made.refinement
     if as_json:
         print_json(
@@ -92,7 +96,7 @@ def _requests(path: Path) -> tuple[ExampleRequest, ...]:
 def _say(report: Refinement) -> None:
     """What refining came to, for people."""
     print(
-        f"{report.written} requests written, {report.held_out} of them held out; of those {report.before.right} chose the tool that "
+        f"{report.written} requests written, {report.fitted} of them fitted; of {report.held_out} held out {report.before.right} got the tool "
         f"they were written for before, {report.after.right} after "
         f"(loss {report.before.loss:.2f}, {report.after.loss:.2f} nats); {report.seconds:.0f} s"
     )
@@ -100,10 +104,14 @@ def _say(report: Refinement) -> None:
         print(
             f"right tools on {report.right_before} of {report.examples} examples before, {report.right_after} after"
         )
-    else:
-        note("whether it serves people better only their requests can tell: give some as --examples")
+    elif not report.kept:
+        note(
+            "whether it serves people better only their requests can tell: give some as --examples, or --keep it"
+        )
     print(
-        "the refined adapter is in use; --force makes it as it was" if report.kept else "it stays as it was"
+        "the refined adapter is in use; --force makes it as it was"
+        if report.kept
+        else "the adapter stays as it was"
     )
 
 

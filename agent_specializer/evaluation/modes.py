@@ -231,12 +231,11 @@ class Workbench:
                 pass  # leaves the pristine base for the next engine over the same model
 
     def _refined(self, toolset: Toolset, *, seed: int, progress: Progress) -> Adapter:
-        """As `specialize --refine` would leave it that is given no examples."""
+        """As `specialize --refine --keep` would leave it."""
         from agent_specializer.refinement.refine import refine
 
-        own = self.adapter(toolset)
-        adapter, report = refine(
-            own,
+        adapter, _ = refine(
+            self.adapter(toolset),
             toolset,
             engine=self.engine("refined"),
             writer=self.models.cloud,
@@ -246,7 +245,7 @@ class Workbench:
             seed=seed,
             progress=progress,
         )
-        return adapter if report.kept else own
+        return adapter
 
     def _control(
         self, mode: BenchMode, groups: Sequence[Group], place: int, *, spare: Toolset | None, seed: int

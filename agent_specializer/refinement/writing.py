@@ -1,8 +1,8 @@
-"""Requests that nobody made: the edge model reads what a tool does and writes what its users may say.
+"""Requests that nobody made: the cloud model, prompted with what a tool does, writes what its users may say.
 
 A base model goes on with what it reads, so it is shown some tools with what is said to get them, then the tool, and
-begins a list. What it writes is of mixed use (about half asks for a neighbour of the tool): `teaching` decides what each
-is worth.
+begins a list. A small one's requests are of mixed use: about half of those of Gemma 3 270M ask for a neighbour of the tool,
+or for nothing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SHOWN: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("show me pictures of our trip to Norway", "where are the beach pics from two years ago?"),
     ),
 )
-"""Tools with what users say to get them; none of a shipped catalogue."""
+"""Tools with what users say to get them, written for this."""
 ASKS = "What users say when they want it:"
 LONGEST = 40
 """Tokens of a request that is written."""

@@ -39,10 +39,15 @@ class Agent:
         return self._specializer.specialize(self.name, force=force, on_step=on_step)
 
     def refine(
-        self, *, examples: Sequence[ExampleRequest] = (), requests: int | None = None, seed: int = 0
+        self,
+        *,
+        examples: Sequence[ExampleRequest] = (),
+        keep: bool = False,
+        requests: int | None = None,
+        seed: int = 0,
     ) -> tuple[Specialization, Refinement]:
         """See `Specializer.refine`."""
-        return self._specializer.refine(self.name, examples=examples, requests=requests, seed=seed)
+        return self._specializer.refine(self.name, examples=examples, keep=keep, requests=requests, seed=seed)
 
     def ask(
         self,

@@ -167,17 +167,19 @@ class Workshop:
         agent: Who,
         *,
         examples: Sequence[ExampleRequest] = (),
+        keep: bool = False,
         requests: int | None = None,
         seed: int = 0,
     ) -> tuple[Specialization, Refinement]:
         """Distil what the cloud model, prompted with a tool's definition, thinks that its users say into the agent's adapter (`refinement`).
         Minutes, in which no one else is answered.
 
-        The refined adapter takes the place of the other where it does better on the requests that were held out, and no worse on the
-        examples. `specialize` with `force` makes that one again.
+        The refined adapter takes the place of the other where the right tools are called for more of the examples, or with `keep`.
+        `specialize` with `force` makes that one again.
 
         Args:
             examples: requests of people with the calls they should lead to: the only measure that is worth something.
+            keep: put the refined adapter in use in any case.
             requests: written for each tool, at most; None is `refinement.refine.REQUESTS`. seed: of what is drawn.
 
         Returns:
@@ -207,6 +209,7 @@ class Workshop:
             tokenizer=self.runtime.models.cloud_tokenizer,
             right=lambda adapter: self._right(adapter, toolset, examples),
             examples=len(examples),
+            keep=keep,
             requests=requests,
             seed=seed,
             progress=self.runtime.progress,

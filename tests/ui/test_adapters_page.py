@@ -122,6 +122,7 @@ def test_a_refined_one_says_so_and_what_it_came_to(app: AppTest, adapter: str) -
     was = store.adapter(adapter)
     report = {
         "written": 96,
+        "fitted": 50,
         "held_out": 24,
         "before": {"right": 15, "loss": 1.0},
         "after": {"right": 18, "loss": 0.7},
@@ -134,7 +135,7 @@ def test_a_refined_one_says_so_and_what_it_came_to(app: AppTest, adapter: str) -
     opened(app)
     assert "Refined" in badges(app)
     app.button(key=f"open-{adapter}").click().run()
-    told = "2026-11-28, on 72 written requests; 15 of 24 held out right before, 18 after"
+    told = "2026-11-28, on 50 written requests; 15 of 24 held out right before, 18 after"
     assert any(
         text.value.startswith(told) and "6 of 10 examples before, 7 after" in text.value for text in app.text
     )

@@ -166,7 +166,7 @@ def refined(report: dict[str, Any]) -> str:
     """What refining came to, in a line."""
     before, after = report["before"], report["after"]
     text = (
-        f"{report['date'][:10]}, on {report['written'] - report['held_out']:,} written requests; "
+        f"{report['date'][:10]}, on {report['fitted']:,} written requests; "
         f"{before['right']:,} of {report['held_out']:,} held out right before, {after['right']:,} after"
     )
     if report["examples"]:
