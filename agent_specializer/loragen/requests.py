@@ -73,8 +73,8 @@ def with_requests(
 
 def rise(head: ChoiceHead, far: Tensor, before: Tensor, after: Tensor) -> Tensor:
     """How much more `after` than `before`, keys (tools, vectors, key_dim), are like requests (rows, words, key_dim) that they have nothing
-    to do with, on average, (tools,); differentiable."""
-    back = head.back.cpu()
+    to do with, on average, (tools,); differentiable in the keys."""
+    back = head.back.detach().cpu()
     return (likeness(far, after, back) - likeness(far, before, back)).mean(0)
 
 
