@@ -232,6 +232,10 @@ def test_refining_reports_before_and_after_and_only_where_it_is_asked_for(
         got, _, err = run("specialize", agent, *wrong)
         assert got == code
         assert text in err
+    examples.write_text("\n")
+    got, _, err = run("specialize", agent, "--refine", "--examples", str(examples))
+    assert got == 1
+    assert "no requests in" in err
     examples.write_text('{"request": "it is dark", "calls": [{"name": "set_lamp"}]}\n')
     got, _, err = run("specialize", agent, "--refine", "--examples", str(examples))
     assert got == 1

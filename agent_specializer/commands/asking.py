@@ -90,7 +90,10 @@ def _requests(path: Path) -> tuple[ExampleRequest, ...]:
         raise IntakeError(
             f"cannot read {path}: {error}", hint="give a file in JSON Lines, in UTF-8"
         ) from None
-    return read_requests(text)
+    found = read_requests(text)
+    if not found:
+        raise IntakeError(f"there are no requests in {path}", hint="one JSON object a line")
+    return found
 
 
 def _say(report: Refinement) -> None:

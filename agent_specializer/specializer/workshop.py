@@ -174,8 +174,8 @@ class Workshop:
         """Distil what the cloud model, prompted with a tool's definition, thinks that its users say into the agent's adapter (`refinement`).
         Minutes, in which no one else is answered.
 
-        The refined adapter takes the place of the other where the right tools are called for more of the examples, or with `keep`.
-        `specialize` with `force` makes that one again.
+        It begins with what the generator makes, whatever was refined before, and compares with that. The refined adapter is put in use where
+        the right tools are called for more of the examples, or with `keep`; `specialize` with `force` makes the generator's again.
 
         Args:
             examples: requests of people with the calls they should lead to: the only measure that is worth something.
