@@ -27,6 +27,16 @@ class TinyBench:
 
 
 @pytest.fixture
+def wordy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights write no words, so what is written for refining is given: the same for each tool, so that some makes the round trip."""
+    texts = tuple(f"{verb} the {thing}" for verb in VERBS for thing in THINGS)
+    monkeypatch.setattr(
+        "agent_specializer.refinement.refine.write_requests",
+        lambda model, tokenizer, tools, **wish: [texts[: wish["count"]] for _ in tools],
+    )
+
+
+@pytest.fixture
 def tiny_models(make_tiny_gemma: Callable, tiny_tokenizer: object, tmp_path: Path) -> LoadedBundle:
     """One tiny model as cloud and edge, with the checkpoints of a generator and of the two baselines."""
     import torch

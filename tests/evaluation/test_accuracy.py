@@ -37,7 +37,7 @@ def weights(models) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in models.edge.state_dict().items()}
 
 
-def test_all_modes_are_asked_the_same_and_reported_as_the_contract_says(tiny_bench, tmp_path):
+def test_all_modes_are_asked_the_same_and_reported_as_the_contract_says(tiny_bench, wordy, tmp_path):
     before = weights(tiny_bench.models)
     report = run(tiny_bench, out=tmp_path / "r.json")
     assert list(report["modes"]) == list(MODES)

@@ -6,7 +6,6 @@ import torch
 
 from agent_specializer.evaluation.modes import Workbench, check_modes
 from agent_specializer.evaluation.tasks import load_groups
-from agent_specializer.refinement import refine as refining
 
 
 def test_modes_come_in_one_order_and_once():
@@ -42,13 +41,10 @@ def test_seats_differ_where_modes_differ(tiny_bench):
     assert all(torch.equal(each.gates, shared[0].gates) and not each.keys.numel() for each in shared)
 
 
-def test_refined_has_refined_keys_and_nothing_else(tiny_bench, monkeypatch):
-    """What is written is given, since random weights write no words."""
+def test_refined_has_refined_keys_and_nothing_else(tiny_bench, wordy):
     groups = load_groups(tiny_bench.toolsets, tiny_bench.examples, tools=8, limit=20)[:2]
     bench = Workbench(tiny_bench.models)
     own = [seat.adapter for seat in bench.seats("specialized", groups)]
-    texts = [item.messages[-1].content for group in groups for item in group.items]
-    monkeypatch.setattr(refining, "write_requests", lambda *args, **wish: [texts for _ in args[2]])
     for seat, plain in zip(bench.seats("refined", groups), own, strict=True):
         assert torch.equal(seat.adapter.gates, plain.gates)
         assert torch.equal(seat.adapter.priors, plain.priors)
